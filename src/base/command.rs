@@ -1,0 +1,280 @@
+//! What a session asks of the engine, and what it is answered.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::base::destination::Kind;
+use crate::base::error::ClientError;
+use crate::base::id::{Key, MessageId};
+use crate::base::lifecycle::State;
+use crate::base::message::{Delay, MessageBatch};
+
+/// One request of a session. Names are raw bytes: the engine judges them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Publish messages to one destination, now or later.
+    Produce {
+        /// Destination name; created when it does not exist.
+        destination: Bytes,
+        /// The messages.
+        batch: MessageBatch,
+    },
+    /// Tell the state of messages.
+    Query {
+        /// At least one id.
+        ids: Vec<MessageId>,
+    },
+    /// Cancel scheduled messages.
+    Cancel {
+        /// At least one id.
+        ids: Vec<MessageId>,
+    },
+    /// Give scheduled messages another due time; they keep their ids.
+    Reschedule {
+        /// Id and new delay.
+        items: Vec<(MessageId, Delay)>,
+    },
+    /// Receive messages of a destination.
+    Subscribe(Subscribe),
+    /// Stop receiving. What is in flight goes back.
+    Unsubscribe {
+        /// The session's number of the subscription.
+        subscription: u32,
+        /// Forget a durable subscription for ever.
+        delete: bool,
+    },
+    /// Acknowledge deliveries.
+    Acknowledge {
+        /// The session's number of the subscription; 0 acknowledges queue messages by id alone.
+        subscription: u32,
+        /// At least one id.
+        ids: Vec<MessageId>,
+        /// Also everything this subscription was delivered before each id.
+        cumulative: bool,
+    },
+    /// Reject deliveries.
+    Reject {
+        /// The session's number of the subscription; 0 rejects queue messages by id alone.
+        subscription: u32,
+        /// At least one id.
+        ids: Vec<MessageId>,
+        /// `true` delivers again, `false` makes it a dead letter at once (queues only).
+        requeue: bool,
+    },
+    /// List scheduled messages in order of due time.
+    List {
+        /// Only of this destination; empty lists all.
+        destination: Bytes,
+        /// From this due time on, ms.
+        from_ms: u64,
+        /// Up to and including this due time, ms.
+        to_ms: u64,
+        /// Most entries wanted.
+        limit: u32,
+        /// Continue behind this key (the token of the page before).
+        after: Option<Key>,
+    },
+    /// Read a topic from an offset, without a subscription.
+    Fetch {
+        /// Topic name.
+        destination: Bytes,
+        /// First offset wanted.
+        offset: u64,
+        /// Most messages wanted.
+        limit: u32,
+    },
+    /// List destinations in order of name.
+    ListDestinations {
+        /// Continue behind this name; empty begins.
+        after: Bytes,
+        /// Most entries wanted.
+        limit: u32,
+    },
+    /// Create a destination.
+    CreateDestination {
+        /// Its name.
+        name: Bytes,
+    },
+    /// Delete a destination and everything in it.
+    DeleteDestination {
+        /// Its name.
+        name: Bytes,
+    },
+    /// Describe a destination.
+    DescribeDestination {
+        /// Its name.
+        name: Bytes,
+    },
+    /// Counters of the server.
+    Stats,
+}
+
+/// Where a new subscription of a topic begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum StartAt {
+    /// Messages that arrive from now on.
+    #[default]
+    Latest,
+    /// Everything the topic still keeps.
+    Earliest,
+    /// This offset, or the oldest kept after it.
+    Offset(u64),
+}
+
+/// A wish to receive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subscribe {
+    /// Number chosen by the session, at least 1.
+    pub subscription: u32,
+    /// Destination name; created when it does not exist.
+    pub destination: Bytes,
+    /// Most unacknowledged messages at once.
+    pub credit: u32,
+    /// Ack timeout in ms; 0 takes the default.
+    pub ack_timeout_ms: u64,
+    /// Name of a durable topic subscription; empty for an ephemeral one. Queues need none.
+    pub durable: Bytes,
+    /// Where a new subscription begins; a durable one that exists goes on where it was.
+    pub start: StartAt,
+}
+
+/// The answer to one command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// One result a message of the batch.
+    Produced(Vec<Result<Produced, Box<ClientError>>>),
+    /// One status an id.
+    Statuses(Vec<Status>),
+    /// One verdict an id: of cancel, reschedule, acknowledge, reject.
+    Verdicts(Vec<Verdict>),
+    /// Subscribed; for topics the first offset to come.
+    Subscribed {
+        /// First offset that will be delivered; 0 for queues.
+        next_offset: u64,
+    },
+    /// Done, nothing to tell.
+    Done,
+    /// A page of scheduled messages.
+    Scheduled(SchedulePage),
+    /// Messages of a topic.
+    Fetched {
+        /// The messages, in order of offset.
+        messages: Vec<Delivery>,
+        /// Offset the next fetch should begin at.
+        next_offset: u64,
+    },
+    /// A page of destinations.
+    Destinations(Vec<DestinationInfo>),
+    /// One destination.
+    Destination(DestinationInfo),
+    /// Counters by name.
+    Stats(Vec<(&'static str, u64)>),
+    /// The command as a whole was refused.
+    Failed(ClientError),
+}
+
+/// A message was accepted and is as durable as the configured mode promises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Produced {
+    /// Its id; the first message's id when this was a duplicate.
+    pub id: MessageId,
+    /// The dedup id was seen before: nothing was stored again.
+    pub duplicate: bool,
+}
+
+/// What is known about a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// The id asked for.
+    pub id: MessageId,
+    /// Where it stands.
+    pub state: State,
+    /// Its destination while it lives; empty afterwards.
+    pub destination: Arc<str>,
+    /// Current due time in ms; 0 when not known.
+    pub due_ms: u64,
+    /// Deliveries so far.
+    pub attempts: u32,
+}
+
+/// Whether an action on a message took place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verdict {
+    /// The id asked for.
+    pub id: MessageId,
+    /// `true`: done now, durable. `false`: not done, because of `state`.
+    pub done: bool,
+    /// Where the message stands after the action.
+    pub state: State,
+    /// Current due time in ms where it has one; else 0.
+    pub due_ms: u64,
+}
+
+/// A page of scheduled messages.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SchedulePage {
+    /// Entries in order of (due, sequence).
+    pub entries: Vec<Status>,
+    /// There may be more: ask again behind this key.
+    pub next: Option<Key>,
+}
+
+/// A destination as told to clients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DestinationInfo {
+    /// Name.
+    pub name: Arc<str>,
+    /// Kind.
+    pub kind: Kind,
+    /// Messages scheduled for it.
+    pub scheduled: u64,
+    /// Messages ready in it (topics: kept).
+    pub ready: u64,
+    /// Messages in flight.
+    pub in_flight: u64,
+    /// Subscriptions attached now.
+    pub consumers: u64,
+    /// Topics: the next offset; queues: 0.
+    pub next_offset: u64,
+}
+
+/// One message on its way to a subscriber.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivery {
+    /// The session's number of the subscription; 0 in answers to fetch.
+    pub subscription: u32,
+    /// Id of the message.
+    pub id: MessageId,
+    /// Time it became due, ms.
+    pub due_ms: u64,
+    /// Counts from 1; above 1 means it may have been delivered before.
+    pub attempt: u32,
+    /// Offset on a topic; 0 on queues.
+    pub offset: u64,
+    /// Priority.
+    pub priority: u8,
+    /// Encoded content.
+    pub content: Arc<[u8]>,
+}
+
+/// What goes from a shard to a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outgoing {
+    /// The answer to a request.
+    Answer {
+        /// The request's tag, as given with it.
+        tag: u64,
+        /// The answer.
+        answer: Answer,
+    },
+    /// A message for a subscription.
+    Deliver(Delivery),
+    /// A subscription was ended by the server (its destination is gone).
+    Ended {
+        /// The session's number of the subscription.
+        subscription: u32,
+        /// Why.
+        reason: ClientError,
+    },
+}

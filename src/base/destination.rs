@@ -1,0 +1,105 @@
+//! Destination names: what is legal, and what kind a name denotes.
+
+use crate::base::error::{ClientError, Code};
+use crate::base::limits;
+
+/// What a destination does with its messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// `/queue/x`: each message to one consumer.
+    Queue,
+    /// `/topic/x`: a stream, every subscriber sees every message.
+    Topic,
+    /// `/dlq/…`: dead letters of another destination; behaves like a queue.
+    DeadLetter,
+}
+
+impl Kind {
+    /// Whether each message goes to one consumer.
+    #[must_use]
+    pub fn is_queue(self) -> bool {
+        !matches!(self, Self::Topic)
+    }
+
+    /// The word used in answers.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Queue => "queue",
+            Self::Topic => "topic",
+            Self::DeadLetter => "dead letter queue",
+        }
+    }
+}
+
+/// Checks a destination name and tells its kind.
+///
+/// # Errors
+/// [`Code::BadDestination`] when the name is empty, too long, not UTF-8, holds control characters
+/// or blanks, has an empty path part, or has an unknown prefix.
+pub fn parse(name: &[u8]) -> Result<(&str, Kind), ClientError> {
+    let bad = |why: String| ClientError::new(Code::BadDestination, why);
+    let text = std::str::from_utf8(name)
+        .map_err(|_| bad("the destination is not UTF-8; use a name like /queue/orders".into()))?;
+    if text.is_empty() {
+        return Err(bad("the destination is empty; use a name like /queue/orders".into()));
+    }
+    if text.len() > limits::DESTINATION_BYTES_MAX {
+        return Err(bad(format!(
+            "the destination has {} bytes; at most {} are allowed",
+            text.len(),
+            limits::DESTINATION_BYTES_MAX
+        )));
+    }
+    let (kind, rest) = if let Some(rest) = text.strip_prefix("/queue/") {
+        (Kind::Queue, rest)
+    } else if let Some(rest) = text.strip_prefix("/topic/") {
+        (Kind::Topic, rest)
+    } else if let Some(rest) = text.strip_prefix("/dlq/") {
+        (Kind::DeadLetter, rest)
+    } else {
+        return Err(bad("a destination begins with /queue/, /topic/ or /dlq/".into()));
+    };
+    if rest.split('/').any(str::is_empty) {
+        return Err(bad("the destination has an empty part; use a name like /queue/orders".into()));
+    }
+    if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        return Err(bad("the destination holds a blank or a control character".into()));
+    }
+    Ok((text, kind))
+}
+
+/// Name of the destination that takes the dead letters of `name`.
+#[must_use]
+pub fn dead_letter_name(name: &str) -> String {
+    format!("/dlq{name}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_their_kinds() {
+        assert_eq!(parse(b"/queue/a").unwrap(), ("/queue/a", Kind::Queue));
+        assert_eq!(parse(b"/topic/a/b.c").unwrap(), ("/topic/a/b.c", Kind::Topic));
+        assert_eq!(parse(b"/dlq/queue/a").unwrap().1, Kind::DeadLetter);
+        let longest = format!("/queue/{}", "x".repeat(limits::DESTINATION_BYTES_MAX - 7));
+        assert!(parse(longest.as_bytes()).is_ok());
+        let long = format!("{longest}x");
+        let bad: [&[u8]; 9] = [
+            b"",
+            b"queue/a",
+            b"/queue/",
+            b"/queue",
+            b"/queue/a//b",
+            b"/queue/a b",
+            b"/queue/a\n",
+            b"/queue/\xff",
+            long.as_bytes(),
+        ];
+        for name in bad {
+            assert_eq!(parse(name).unwrap_err().code, Code::BadDestination);
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Facts. The journal holds them, the engine's durable state is a function of them.
+//!
+//! Everything computed once is stored in the event (ids, resolved due times), so replay computes
+//! nothing again. Each batch of events travels with its [`BatchMeta`].
+
+use crate::base::id::{DestinationId, Key, MessageId};
+use crate::base::lifecycle::State;
+use crate::base::time::{ClockKind, Now};
+
+/// What a batch says beside its events.
+///
+/// To apply a batch: fire everything in the wheel up to and including `fired_to`, release as many
+/// held-back messages as `released` says, then apply the events in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct BatchMeta {
+    /// The time the batch was decided at.
+    pub now: Now,
+    /// Firing watermark after this batch: nothing at or below it is left in the wheel.
+    pub fired_to: Key,
+    /// Held-back messages released by this batch, in key order: first those on the monotonic
+    /// clock, then those on the wall clock.
+    pub released: [u32; 2],
+    /// The batch is a baseline: it replaces all state before it.
+    pub baseline: bool,
+}
+
+/// A delivery attempt failed because of this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum FailureReason {
+    /// Not acknowledged in time.
+    Timeout = 1,
+    /// The subscriber rejected it.
+    Rejected = 2,
+}
+
+/// One fact.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event<'a> {
+    /// A destination came to be.
+    DestinationCreated {
+        /// Its number.
+        destination: DestinationId,
+        /// Its name.
+        name: &'a str,
+    },
+    /// A destination and everything in it is gone.
+    DestinationDeleted {
+        /// Its number.
+        destination: DestinationId,
+    },
+    /// A message was accepted.
+    Produced {
+        /// Its id: due time, shard, sequence.
+        id: MessageId,
+        /// Where to.
+        destination: DestinationId,
+        /// 0..=9.
+        priority: u8,
+        /// Which clock judges its due time.
+        clock: ClockKind,
+        /// It was due when accepted: ready without the wheel.
+        at_once: bool,
+        /// Expiry on the monotonic line in ms; 0 never.
+        expires_mono_ms: u64,
+        /// Dedup id; empty none.
+        dedup: &'a [u8],
+        /// Encoded content.
+        content: &'a [u8],
+    },
+    /// A scheduled message was cancelled.
+    Cancelled {
+        /// Which.
+        id: MessageId,
+    },
+    /// A scheduled message got another due time.
+    Rescheduled {
+        /// Which.
+        id: MessageId,
+        /// New due time, ms.
+        due_ms: u64,
+        /// Which clock judges it.
+        clock: ClockKind,
+        /// It was due when rescheduled.
+        at_once: bool,
+    },
+    /// A queue message was acknowledged.
+    Acknowledged {
+        /// Which.
+        id: MessageId,
+    },
+    /// A delivery of a queue message failed.
+    Failed {
+        /// Which.
+        id: MessageId,
+        /// Why.
+        reason: FailureReason,
+    },
+    /// A queue message was given up and moved to dead letters.
+    Dead {
+        /// Which.
+        id: MessageId,
+        /// The dead letter destination it moved to.
+        destination: DestinationId,
+    },
+    /// A message's time to live passed.
+    Expired {
+        /// Which.
+        id: MessageId,
+    },
+    /// A durable subscription of a topic came to be.
+    SubscriptionCreated {
+        /// Its number, never reused.
+        subscription: u32,
+        /// Which topic.
+        destination: DestinationId,
+        /// Its name.
+        name: &'a str,
+        /// First offset it wants.
+        next_offset: u64,
+    },
+    /// A durable subscription was deleted.
+    SubscriptionDeleted {
+        /// Which.
+        subscription: u32,
+    },
+    /// A durable subscription acknowledged a run of offsets.
+    TopicAcknowledged {
+        /// Which.
+        subscription: u32,
+        /// First offset of the run.
+        from: u64,
+        /// Last offset of the run, included.
+        to: u64,
+    },
+    /// A topic dropped its oldest messages.
+    TopicTrimmed {
+        /// Which.
+        destination: DestinationId,
+        /// The first offset kept.
+        before: u64,
+    },
+    /// Baseline: numbers that only grow.
+    Counters {
+        /// Next message sequence.
+        next_sequence: u64,
+        /// Next destination number.
+        next_destination: u32,
+        /// Next durable subscription number.
+        next_subscription: u32,
+    },
+    /// Baseline: a destination as it stands.
+    DestinationRestored {
+        /// Its number.
+        destination: DestinationId,
+        /// Its name.
+        name: &'a str,
+        /// Topics: first offset kept.
+        first_offset: u64,
+    },
+    /// Baseline: a message as it stands. Topic messages come in order of offset.
+    Restored {
+        /// Its id.
+        id: MessageId,
+        /// Where it is.
+        destination: DestinationId,
+        /// Current due time, ms.
+        due_ms: u64,
+        /// Scheduled, Ready or Dead.
+        state: State,
+        /// 0..=9.
+        priority: u8,
+        /// Which clock judges its due time.
+        clock: ClockKind,
+        /// Expiry on the monotonic line in ms; 0 never.
+        expires_mono_ms: u64,
+        /// Failed deliveries so far.
+        failures: u16,
+        /// Encoded content.
+        content: &'a [u8],
+    },
+    /// Baseline: the outcome of a finished message.
+    Finished {
+        /// Which.
+        id: MessageId,
+        /// How it ended.
+        state: State,
+    },
+    /// Baseline: a dedup id still remembered. They come in order of expiry.
+    DedupRemembered {
+        /// Destination it was used with.
+        destination: DestinationId,
+        /// The dedup id.
+        dedup: &'a [u8],
+        /// The message it stands for.
+        id: MessageId,
+        /// Forgotten after this, on the monotonic line, ms.
+        until_mono_ms: u64,
+    },
+}
+
+/// Takes events in the order they happen. The shard's one encodes them for the journal.
+pub trait EventSink {
+    /// Records one event.
+    fn record(&mut self, event: &Event<'_>);
+}
+
+/// A sink that forgets: for replay, where the events are on disk already.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct NoSink;
+
+impl EventSink for NoSink {
+    fn record(&mut self, _event: &Event<'_>) {}
+}

@@ -1,0 +1,117 @@
+//! Every bound of the system, in one place.
+//!
+//! What a user may want to change is a field of [`crate::base::config`]; these are the defaults
+//! and the hard ends. Reaching a bound gives back-pressure or a clear refusal.
+
+/// Longest destination name, bytes.
+pub const DESTINATION_BYTES_MAX: usize = 255;
+/// Longest message key, bytes.
+pub const KEY_BYTES_MAX: usize = 255;
+/// Most headers of a message.
+pub const HEADERS_MAX: usize = 64;
+/// Longest header name or value, bytes.
+pub const HEADER_BYTES_MAX: usize = 8 * 1024;
+/// Longest key and headers together, bytes.
+pub const HEADERS_TOTAL_BYTES_MAX: usize = 32 * 1024;
+/// Longest body, bytes.
+pub const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// Longest content: key, headers and body with their lengths, bytes.
+pub const CONTENT_BYTES_MAX: usize = BODY_BYTES_MAX + HEADERS_TOTAL_BYTES_MAX + 1024;
+/// Highest priority; 0 is the lowest, 4 the default.
+pub const PRIORITY_MAX: u8 = 9;
+/// Priority of a message that names none.
+pub const PRIORITY_DEFAULT: u8 = 4;
+/// Longest deduplication id, bytes.
+pub const DEDUP_BYTES_MAX: usize = 128;
+/// How long a deduplication id is remembered, ms.
+pub const DEDUP_WINDOW_MS: u64 = 24 * 3600 * 1000;
+/// Most deduplication ids remembered; beyond it the oldest is forgotten first.
+pub const DEDUP_ENTRIES_MAX: usize = 1_000_000;
+
+/// Longest frame of the binary protocol, bytes, counted from the checksum to the end.
+pub const FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Most items in one batch request.
+pub const BATCH_ITEMS_MAX: usize = 10_000;
+/// Most answered-for-later requests per connection; beyond it the server stops reading.
+pub const REQUESTS_IN_FLIGHT_MAX: usize = 4096;
+/// Most bytes of unanswered requests per connection; beyond it the server stops reading.
+pub const REQUEST_BYTES_IN_FLIGHT_MAX: usize = 16 * 1024 * 1024;
+/// Default for the most connections at once.
+pub const CONNECTIONS_MAX: usize = 16_384;
+/// How long a new connection may take to say hello, ms.
+pub const HELLO_TIMEOUT_MS: u64 = 10_000;
+/// Longest client name in hello, bytes.
+pub const CLIENT_NAME_BYTES_MAX: usize = 128;
+/// Longest a peer may leave answers unread before its connection is closed, ms.
+pub const WRITE_STALL_MS: u64 = 60_000;
+
+/// Most subscriptions of a session.
+pub const SUBSCRIPTIONS_PER_SESSION_MAX: usize = 256;
+/// Most durable subscriptions in all.
+pub const DURABLE_SUBSCRIPTIONS_MAX: usize = 10_000;
+/// Longest name of a durable subscription, bytes.
+pub const SUBSCRIPTION_NAME_BYTES_MAX: usize = 128;
+/// Highest credit: unacknowledged messages of one subscription.
+pub const CREDIT_MAX: u32 = 65_535;
+/// Most bytes in flight to one subscription; one message always passes.
+pub const SUBSCRIPTION_BYTES_IN_FLIGHT_MAX: usize = 8 * 1024 * 1024;
+/// Most destinations.
+pub const DESTINATIONS_MAX: usize = 100_000;
+/// Most entries of one page of `list` and `fetch`.
+pub const PAGE_ITEMS_MAX: usize = 1_000;
+/// Most body bytes of one page of `fetch`.
+pub const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Most messages one `list` request looks at before it hands back a continuation token.
+pub const LIST_SCAN_MAX: usize = 100_000;
+
+/// Ack timeout of a plain destination, ms.
+pub const ACK_TIMEOUT_MS: u64 = 30 * 60 * 1000;
+/// Shortest and longest ack timeout a subscriber may ask for, ms.
+pub const ACK_TIMEOUT_RANGE_MS: std::ops::RangeInclusive<u64> = 100..=12 * 3600 * 1000;
+/// Failed deliveries (reject, timeout) after which a message is dead.
+pub const FAILED_DELIVERIES_MAX: u16 = 16;
+/// Messages a topic keeps; beyond it the oldest go.
+pub const TOPIC_MESSAGES_MAX: u64 = 1_000_000;
+/// Bytes of content a topic keeps; beyond it the oldest go.
+pub const TOPIC_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// How long a topic keeps a message, ms.
+pub const TOPIC_AGE_MAX_MS: u64 = 30 * 24 * 3600 * 1000;
+/// Outcomes of finished messages remembered for exact answers (a ring by sequence).
+pub const OUTCOMES_REMEMBERED: usize = 1 << 17;
+
+/// Messages fired in one step, so that a command never waits behind millions of overdue ones.
+pub const FIRE_PER_STEP_MAX: usize = 8_192;
+/// Messages handed to subscribers in one step.
+pub const DELIVER_PER_STEP_MAX: usize = 8_192;
+/// Bytes of events in one step after which no further command is taken.
+pub const STEP_BYTES_SOFT_MAX: usize = 2 * 1024 * 1024;
+/// Requests taken in one step.
+pub const STEP_REQUESTS_MAX: usize = 8_192;
+
+/// Default for the memory that pending messages may take, bytes.
+pub const MEMORY_BYTES_MAX: u64 = 8 * 1024 * 1024 * 1024;
+
+/// Size of a journal segment file, bytes.
+pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
+/// Every journal frame begins on this boundary, so no two syncs share a block.
+pub const FRAME_ALIGN: usize = 4096;
+/// Longest payload of one journal frame, bytes: a full step plus one largest request.
+pub const JOURNAL_PAYLOAD_MAX: usize = 32 * 1024 * 1024;
+/// Live state up to this size, encoded, may be rewritten as a baseline to free journal segments.
+pub const BASELINE_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// A forward step of the wall clock over this holds "at" firing until released, ms.
+pub const CLOCK_STEP_HOLD_MS: u64 = 10 * 60 * 1000;
+/// A gap at start over this counts as a clock step and not as a long stop, ms.
+pub const CLOCK_GAP_AT_START_MAX_MS: u64 = crate::base::time::DELAY_MAX_MS;
+/// A held wall clock is believed after this long, ms.
+pub const CLOCK_HOLD_TIMEOUT_MS: u64 = 10 * 60 * 1000;
+
+const _: () = {
+    assert!(FRAME_BYTES_MAX > CONTENT_BYTES_MAX + DESTINATION_BYTES_MAX + 1024);
+    assert!(JOURNAL_PAYLOAD_MAX > STEP_BYTES_SOFT_MAX + 2 * FRAME_BYTES_MAX);
+    assert!(JOURNAL_PAYLOAD_MAX > BASELINE_BYTES_MAX);
+    assert!(SEGMENT_BYTES as usize > JOURNAL_PAYLOAD_MAX + 4 * FRAME_ALIGN);
+    assert!(BODY_BYTES_MAX < SUBSCRIPTION_BYTES_IN_FLIGHT_MAX);
+    assert!(PAGE_BYTES_MAX + CONTENT_BYTES_MAX < FRAME_BYTES_MAX);
+};

@@ -1,0 +1,7 @@
+//! Postdate: a persistent, durable delayed-message queue engine.
+//!
+//! The crate is both the server (`postdate serve`) and the library behind it. Floors, imports go
+//! down only: `base` < `env`, `codec`, `wheel` < `journal` < `engine` < `shard`, `wire` <
+//! `front`, `client` < `cli`. See `docs/architecture.md`.
+
+pub mod base;
