@@ -1,0 +1,3 @@
+//! F1: how things look on disk. Pure: bytes in, values out.
+
+pub mod event;
