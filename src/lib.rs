@@ -5,3 +5,5 @@
 //! `front`, `client` < `cli`. See `docs/architecture.md`.
 
 pub mod base;
+pub mod codec;
+pub mod env;
