@@ -1,0 +1,389 @@
+//! The journal frame. `docs/format.md`, section 1.2.
+//!
+//! A batch is encoded into a [`BatchBuffer`], sealed in place and written as it lies; reading
+//! borrows from the bytes read.
+
+use thiserror::Error;
+
+use crate::base::event::BatchMeta;
+use crate::base::id::Key;
+use crate::base::limits::{FRAME_ALIGN, JOURNAL_PAYLOAD_MAX};
+use crate::base::time::Now;
+
+/// Bytes of a frame before its payload.
+pub const HEADER_BYTES: usize = 96;
+
+const MAGIC: &[u8; 4] = b"PDFR";
+const VERSION: u16 = 1;
+const FLAG_BASELINE: u16 = 1;
+const FLAG_MARK: u16 = 2;
+
+/// A buffer that grew beyond this is given back when cleared: one large batch must not hold its
+/// memory for ever.
+const KEEP_BYTES: usize = 8 * 1024 * 1024;
+const START_BYTES: usize = 64 * 1024;
+
+/// Everything a frame says beside its payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FrameHeader {
+    /// Segment the frame is written to.
+    pub segment: u64,
+    /// Number of the frame, dense over the whole journal, from 1.
+    pub number: u64,
+    /// Recorded durable end: segment id.
+    pub durable_segment: u64,
+    /// Recorded durable end: offset in that segment, bytes.
+    pub durable_offset: u64,
+    /// A frame without a batch; its `meta` is all zero.
+    pub mark: bool,
+    /// What the batch says beside its events.
+    pub meta: BatchMeta,
+}
+
+/// A valid frame, borrowed from the bytes it was read from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Frame<'a> {
+    /// Its header.
+    pub header: FrameHeader,
+    /// Its events, encoded.
+    pub payload: &'a [u8],
+}
+
+impl Frame<'_> {
+    /// Bytes of the file the frame takes, padding included.
+    #[must_use]
+    pub fn file_bytes(&self) -> u64 {
+        file_bytes(self.payload.len())
+    }
+}
+
+/// Bytes of the file that a frame with a payload of this length takes, padding included.
+#[must_use]
+pub fn file_bytes(payload_len: usize) -> u64 {
+    (HEADER_BYTES + payload_len).next_multiple_of(FRAME_ALIGN) as u64
+}
+
+/// Why bytes are not a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum FrameError {
+    /// The bytes end before the frame does.
+    #[error("the file ends inside the frame")]
+    Cut,
+    /// No frame begins here.
+    #[error("no frame begins here")]
+    NoMagic,
+    /// A frame of another life of the file.
+    #[error("the frame belongs to segment {0}")]
+    OtherSegment(u64),
+    /// A version, flag or length that this version never writes.
+    #[error("the frame header has an impossible {0}")]
+    Field(&'static str),
+    /// The checksum does not match.
+    #[error("the checksum of the frame does not match")]
+    Checksum,
+}
+
+/// Reads a header and the payload length it claims. Nothing is proven before [`verify`]; this is
+/// to know how much to read.
+///
+/// # Errors
+/// [`FrameError`], but never `Checksum`.
+pub fn decode_header(bytes: &[u8], segment: u64) -> Result<(FrameHeader, usize), FrameError> {
+    let header: &[u8; HEADER_BYTES] = bytes.first_chunk().ok_or(FrameError::Cut)?;
+    let u16_at = |at: usize| u16::from_le_bytes([header[at], header[at + 1]]);
+    let u32_at = |at: usize| u32::from(u16_at(at)) | u32::from(u16_at(at + 2)) << 16;
+    let u64_at = |at: usize| u64::from(u32_at(at)) | u64::from(u32_at(at + 4)) << 32;
+    if header[..4] != *MAGIC {
+        return Err(FrameError::NoMagic);
+    }
+    if u64_at(16) != segment {
+        return Err(FrameError::OtherSegment(u64_at(16)));
+    }
+    if u16_at(4) != VERSION {
+        return Err(FrameError::Field("version"));
+    }
+    let flags = u16_at(6);
+    if flags > FLAG_MARK {
+        return Err(FrameError::Field("flag"));
+    }
+    let payload_len = u32_at(12) as usize;
+    let mark = flags == FLAG_MARK;
+    if payload_len > JOURNAL_PAYLOAD_MAX || (mark && payload_len != 0) {
+        return Err(FrameError::Field("length"));
+    }
+    let header = FrameHeader {
+        segment,
+        number: u64_at(24),
+        durable_segment: u64_at(32),
+        durable_offset: u64_at(40),
+        mark,
+        meta: BatchMeta {
+            now: Now { mono_ms: u64_at(48), wall_ms: u64_at(56), engine_ms: u64_at(64) },
+            fired_to: Key { due_ms: u64_at(72), sequence: u64_at(80) },
+            released: [u32_at(88), u32_at(92)],
+            baseline: flags == FLAG_BASELINE,
+        },
+    };
+    Ok((header, payload_len))
+}
+
+/// Reads the frame at the beginning of `bytes` and checks all of it. `bytes` may go on behind it
+/// and need not hold its padding.
+///
+/// # Errors
+/// [`FrameError`].
+pub fn verify(bytes: &[u8], segment: u64) -> Result<Frame<'_>, FrameError> {
+    let (header, payload_len) = decode_header(bytes, segment)?;
+    let frame = bytes.get(..HEADER_BYTES + payload_len).ok_or(FrameError::Cut)?;
+    if frame[8..12] != checksum(frame, segment).to_le_bytes() {
+        return Err(FrameError::Checksum);
+    }
+    Ok(Frame { header, payload: &frame[HEADER_BYTES..] })
+}
+
+/// Checksum of a frame without its padding, at least a header long.
+fn checksum(frame: &[u8], segment: u64) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&segment.to_le_bytes());
+    hasher.update(&frame[..8]);
+    hasher.update(&frame[12..]);
+    hasher.finalize()
+}
+
+/// A reusable buffer in which a batch becomes a frame without being copied.
+///
+/// The frame lies at an address that is a multiple of 4096 with room for the header in front of
+/// the payload, as direct writes need it.
+#[derive(Debug)]
+pub struct BatchBuffer {
+    /// `start` unused bytes, the header, the payload, `padding` zeros.
+    bytes: Vec<u8>,
+    start: usize,
+    padding: usize,
+}
+
+impl Default for BatchBuffer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl BatchBuffer {
+    /// An empty buffer.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut bytes = Vec::with_capacity(START_BYTES);
+        let start = align_start(&bytes);
+        bytes.resize(start + HEADER_BYTES, 0);
+        Self { bytes, start, padding: 0 }
+    }
+
+    /// The vector to append encoded events to. It holds other bytes in front: only append, and
+    /// remove only what was appended.
+    pub fn payload_mut(&mut self) -> &mut Vec<u8> {
+        self.unseal();
+        &mut self.bytes
+    }
+
+    /// Appends to the payload.
+    pub fn extend(&mut self, bytes: &[u8]) {
+        self.payload_mut().extend_from_slice(bytes);
+    }
+
+    /// The payload so far.
+    #[must_use]
+    pub fn payload(&self) -> &[u8] {
+        &self.bytes[self.start + HEADER_BYTES..self.bytes.len() - self.padding]
+    }
+
+    /// Payload bytes so far.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.payload().len()
+    }
+
+    /// Whether there is no payload.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Forgets the payload and keeps the memory, unless it has grown large.
+    pub fn clear(&mut self) {
+        if self.bytes.capacity() > KEEP_BYTES {
+            *self = Self::new();
+        } else {
+            self.bytes.truncate(self.start + HEADER_BYTES);
+            self.padding = 0;
+        }
+    }
+
+    /// Finishes the frame: the bytes to write, padded. The payload stays, so a frame may be sealed
+    /// again, and appending goes on behind the payload.
+    ///
+    /// The payload must not be over [`JOURNAL_PAYLOAD_MAX`], and a mark has none.
+    pub fn seal(&mut self, header: &FrameHeader) -> &[u8] {
+        self.unseal();
+        self.realign();
+        let payload_len = self.len();
+        assert!(payload_len <= JOURNAL_PAYLOAD_MAX, "the journal checks the length first");
+        assert!(!header.mark || (payload_len == 0 && !header.meta.baseline), "a mark is empty");
+        let frame = &mut self.bytes[self.start..];
+        encode_header(header, payload_len, frame);
+        let crc = checksum(frame, header.segment);
+        frame[8..12].copy_from_slice(&crc.to_le_bytes());
+        let unpadded = frame.len();
+        self.padding = unpadded.next_multiple_of(FRAME_ALIGN) - unpadded;
+        self.bytes.resize(self.bytes.len() + self.padding, 0);
+        if self.realign() {
+            // Growing for the padding moved the buffer; the frame itself did not change.
+            debug_assert_eq!((self.bytes.len() - self.start) % FRAME_ALIGN, 0);
+        }
+        &self.bytes[self.start..]
+    }
+
+    fn unseal(&mut self) {
+        self.bytes.truncate(self.bytes.len() - self.padding);
+        self.padding = 0;
+    }
+
+    /// Moves the frame to an aligned address if growing has moved the vector. This is rare: the
+    /// memory is kept from batch to batch. Says whether it moved.
+    fn realign(&mut self) -> bool {
+        if align_start(&self.bytes) == self.start {
+            return false;
+        }
+        let len = self.bytes.len() - self.start;
+        // Room for any start, so that nothing below allocates again.
+        self.bytes.reserve(FRAME_ALIGN);
+        let start = align_start(&self.bytes);
+        self.bytes.resize(self.bytes.len().max(start + len), 0);
+        self.bytes.copy_within(self.start..self.start + len, start);
+        self.bytes.truncate(start + len);
+        self.start = start;
+        true
+    }
+}
+
+/// Offset of the first aligned address in the vector's memory.
+fn align_start(bytes: &Vec<u8>) -> usize {
+    bytes.as_ptr().addr().wrapping_neg() % FRAME_ALIGN
+}
+
+fn encode_header(header: &FrameHeader, payload_len: usize, frame: &mut [u8]) {
+    let meta = &header.meta;
+    let flags = match (meta.baseline, header.mark) {
+        (true, _) => FLAG_BASELINE,
+        (_, true) => FLAG_MARK,
+        _ => 0,
+    };
+    frame[..4].copy_from_slice(MAGIC);
+    frame[4..6].copy_from_slice(&VERSION.to_le_bytes());
+    frame[6..8].copy_from_slice(&flags.to_le_bytes());
+    frame[12..16].copy_from_slice(&(payload_len as u32).to_le_bytes());
+    let fields = [
+        header.segment,
+        header.number,
+        header.durable_segment,
+        header.durable_offset,
+        meta.now.mono_ms,
+        meta.now.wall_ms,
+        meta.now.engine_ms,
+        meta.fired_to.due_ms,
+        meta.fired_to.sequence,
+    ];
+    for (slot, field) in frame[16..88].chunks_exact_mut(8).zip(fields) {
+        slot.copy_from_slice(&field.to_le_bytes());
+    }
+    frame[88..92].copy_from_slice(&meta.released[0].to_le_bytes());
+    frame[92..96].copy_from_slice(&meta.released[1].to_le_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header() -> FrameHeader {
+        FrameHeader {
+            segment: 3,
+            number: 41,
+            durable_segment: 2,
+            durable_offset: 8192,
+            mark: false,
+            meta: BatchMeta {
+                now: Now { mono_ms: 1, wall_ms: 2, engine_ms: 3 },
+                fired_to: Key { due_ms: 4, sequence: 5 },
+                released: [6, 7],
+                baseline: true,
+            },
+        }
+    }
+
+    #[test]
+    fn frames_of_many_lengths_round_trip_from_one_buffer() {
+        let mut batch = BatchBuffer::new();
+        for len in [0, 1, 3999, 4000, 4001, 100_000, 4000, KEEP_BYTES, 10] {
+            batch.clear();
+            assert!(batch.is_empty());
+            let payload: Vec<u8> = (0..len).map(|i| (i * 7) as u8).collect();
+            let (head, tail) = payload.split_at(len / 2);
+            batch.extend(head);
+            // Sealed twice with more in between: as when a full disk made a first try fail.
+            let _ = batch.seal(&header());
+            batch.payload_mut().extend_from_slice(tail);
+            assert_eq!((batch.len(), batch.payload()), (len, &payload[..]));
+            let bytes = batch.seal(&header());
+            assert_eq!(bytes.as_ptr().addr() % FRAME_ALIGN, 0);
+            assert_eq!(bytes.len() as u64, file_bytes(len));
+            let frame = verify(bytes, 3).unwrap();
+            assert_eq!((frame.header, frame.payload), (header(), &payload[..]));
+            assert_eq!(batch.len(), len);
+        }
+        assert!(batch.bytes.capacity() <= KEEP_BYTES);
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_cut_is_seen() {
+        let mut batch = BatchBuffer::new();
+        batch.extend(b"some events");
+        let mut bytes = batch.seal(&header()).to_vec();
+        let used = HEADER_BYTES + batch.len();
+        for bit in 0..used * 8 {
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert!(verify(&bytes, 3).is_err(), "bit {bit}");
+            bytes[bit / 8] ^= 1 << (bit % 8);
+        }
+        for cut in 0..used {
+            assert_eq!(verify(&bytes[..cut], 3), Err(FrameError::Cut));
+        }
+        assert!(verify(&bytes[..used], 3).is_ok());
+        assert_eq!(verify(&bytes, 4), Err(FrameError::OtherSegment(3)));
+    }
+
+    #[test]
+    fn the_salt_counts() {
+        let mut batch = BatchBuffer::new();
+        let mut bytes = batch.seal(&header()).to_vec();
+        bytes[16] = 4;
+        assert_eq!(verify(&bytes, 4), Err(FrameError::Checksum));
+    }
+
+    #[test]
+    fn the_bytes_are_as_documented() {
+        let mut batch = BatchBuffer::new();
+        batch.extend(b"xyz");
+        let bytes = batch.seal(&header());
+        let mut expected = b"PDFR\x01\0\x01\0".to_vec();
+        expected.extend_from_slice(&bytes[8..12]);
+        expected.extend_from_slice(&3u32.to_le_bytes());
+        for field in [3u64, 41, 2, 8192, 1, 2, 3, 4, 5] {
+            expected.extend_from_slice(&field.to_le_bytes());
+        }
+        for field in [6u32, 7] {
+            expected.extend_from_slice(&field.to_le_bytes());
+        }
+        expected.extend_from_slice(b"xyz");
+        expected.resize(4096, 0);
+        assert_eq!(bytes, expected);
+    }
+}

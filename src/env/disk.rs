@@ -1,0 +1,69 @@
+//! The disk port: the few file operations the journal needs, object safe.
+
+use std::io;
+use std::path::Path;
+
+/// How a file is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OpenMode {
+    /// For reading; the file must exist.
+    Read,
+    /// For reading and writing; created when missing. What is written is durable after
+    /// [`DiskFile::sync_data`].
+    Write,
+    /// Like [`OpenMode::Write`], and a [`DiskFile::write_at`] that returned `Ok` is on stable
+    /// storage. Fastest when buffers are 4 KiB aligned in address, offset and length.
+    Durable,
+}
+
+/// A file system.
+///
+/// Creating, renaming and removing files is durable after [`Disk::sync_dir`] of their directory.
+/// Errors are those of the operating system; `ErrorKind::StorageFull` means the disk is full.
+pub trait Disk: Send + Sync {
+    /// Creates a directory and its missing parents. No error when it exists.
+    fn create_dir_all(&self, path: &Path) -> io::Result<()>;
+    /// Names in a directory, sorted.
+    fn list(&self, path: &Path) -> io::Result<Vec<String>>;
+    /// Whether a file or directory of this name exists.
+    fn exists(&self, path: &Path) -> io::Result<bool>;
+    /// Opens a file.
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>>;
+    /// Renames a file, replacing the target atomically. Open handles stay with the file.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Makes the entries of a directory durable.
+    fn sync_dir(&self, path: &Path) -> io::Result<()>;
+    /// Bytes an ordinary user may still write to the file system that holds `path`.
+    fn free_bytes(&self, path: &Path) -> io::Result<u64>;
+    /// Takes an exclusive advisory lock on a file, created when missing. It is released when the
+    /// guard is dropped or the process ends.
+    ///
+    /// # Errors
+    /// `ErrorKind::WouldBlock` when somebody else holds it.
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>>;
+}
+
+/// An open file. Reading and writing are by position; there is no cursor.
+pub trait DiskFile: Send {
+    /// Fills the buffer from `offset` on. Returns fewer bytes only at the end of the file.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// Writes all bytes at `offset`. After an error any part of them may have been written.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Makes everything written through any handle of this file durable, and its length.
+    ///
+    /// After an error nothing is known: a second call may return `Ok` although data was lost.
+    fn sync_data(&self) -> io::Result<()>;
+    /// Makes the file at least `len` bytes long, with disk space behind every byte. What was not
+    /// written yet reads as zero.
+    ///
+    /// # Errors
+    /// `ErrorKind::StorageFull` when the space is not there.
+    fn allocate(&self, len: u64) -> io::Result<()>;
+    /// Cuts or extends the file to exactly `len` bytes; extending does not reserve space.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Length of the file in bytes.
+    #[expect(clippy::len_without_is_empty, reason = "a length in bytes, not a collection")]
+    fn len(&self) -> io::Result<u64>;
+}
