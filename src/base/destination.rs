@@ -44,20 +44,13 @@ pub fn parse(name: &[u8]) -> Result<(&str, Kind), ClientError> {
     if text.is_empty() {
         return Err(bad("the destination is empty; use a name like /queue/orders".into()));
     }
-    if text.len() > limits::DESTINATION_BYTES_MAX {
-        return Err(bad(format!(
-            "the destination has {} bytes; at most {} are allowed",
-            text.len(),
-            limits::DESTINATION_BYTES_MAX
-        )));
+    // The dead letters of the longest name must have a legal name too.
+    let counted = text.strip_prefix("/dlq").unwrap_or(text).len();
+    let max = limits::DESTINATION_BYTES_MAX;
+    if counted > max {
+        return Err(bad(format!("the destination has {counted} bytes; at most {max} are allowed")));
     }
-    let (kind, rest) = if let Some(rest) = text.strip_prefix("/queue/") {
-        (Kind::Queue, rest)
-    } else if let Some(rest) = text.strip_prefix("/topic/") {
-        (Kind::Topic, rest)
-    } else if let Some(rest) = text.strip_prefix("/dlq/") {
-        (Kind::DeadLetter, rest)
-    } else {
+    let Some((kind, rest)) = split(text) else {
         return Err(bad("a destination begins with /queue/, /topic/ or /dlq/".into()));
     };
     if rest.split('/').any(str::is_empty) {
@@ -67,6 +60,18 @@ pub fn parse(name: &[u8]) -> Result<(&str, Kind), ClientError> {
         return Err(bad("the destination holds a blank or a control character".into()));
     }
     Ok((text, kind))
+}
+
+/// The kind a name denotes by its prefix, without judging the rest of it.
+#[must_use]
+pub fn kind_of(name: &str) -> Option<Kind> {
+    split(name).map(|(kind, _)| kind)
+}
+
+fn split(name: &str) -> Option<(Kind, &str)> {
+    [("/queue/", Kind::Queue), ("/topic/", Kind::Topic), ("/dlq/", Kind::DeadLetter)]
+        .into_iter()
+        .find_map(|(prefix, kind)| Some((kind, name.strip_prefix(prefix)?)))
 }
 
 /// Name of the destination that takes the dead letters of `name`.
@@ -86,6 +91,7 @@ mod tests {
         assert_eq!(parse(b"/dlq/queue/a").unwrap().1, Kind::DeadLetter);
         let longest = format!("/queue/{}", "x".repeat(limits::DESTINATION_BYTES_MAX - 7));
         assert!(parse(longest.as_bytes()).is_ok());
+        assert!(parse(dead_letter_name(&longest).as_bytes()).is_ok());
         let long = format!("{longest}x");
         let bad: [&[u8]; 9] = [
             b"",

@@ -80,7 +80,8 @@ impl State {
         use State::{Acknowledged, Cancelled, Dead, Expired, InFlight, Ready, Scheduled};
         matches!(
             (self, next),
-            (Scheduled, Scheduled | Ready | Cancelled)
+            (Scheduled, Scheduled | Ready | Dead | Cancelled)
+                // Scheduled to Dead: published straight to a dead letter destination.
                 | (Ready, InFlight | Acknowledged | Expired | Dead)
                 | (InFlight, Ready | Acknowledged | Expired | Dead)
                 | (Dead, InFlight | Acknowledged | Expired)

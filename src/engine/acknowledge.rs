@@ -1,0 +1,224 @@
+//! Acknowledge and reject. For a fired, unfinished message the first acknowledgement wins, also
+//! a late one.
+
+use crate::base::command::{Answer, Verdict};
+use crate::base::error::{ClientError, Code};
+use crate::base::event::{Event, EventSink, FailureReason};
+use crate::base::id::{MessageId, SessionId};
+use crate::base::lifecycle::State;
+
+use super::messages::SlotId;
+use super::subscription::{Deadline, Role};
+use super::{Engine, batched};
+
+/// What a subscription number of a request stands for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Holder {
+    /// None: queue messages by id alone.
+    Nobody,
+    Consumer(SlotId),
+    Reader(SlotId),
+}
+
+impl Engine {
+    pub(super) fn acknowledge(
+        &mut self,
+        session: SessionId,
+        subscription: u32,
+        ids: &[MessageId],
+        cumulative: bool,
+        sink: &mut dyn EventSink,
+    ) -> Result<Answer, ClientError> {
+        batched(ids)?;
+        let holder = self.holder(session, subscription)?;
+        self.refuse_foreign(holder, ids)?;
+        let mut verdicts = Vec::with_capacity(ids.len());
+        for &id in ids {
+            verdicts.push(match holder {
+                Holder::Reader(slot) => self.acknowledge_topic(slot, id, cumulative, sink),
+                Holder::Consumer(slot) if cumulative => {
+                    self.acknowledge_up_to(slot, id, sink);
+                    self.acknowledge_queue(id, sink)
+                }
+                _ => self.acknowledge_queue(id, sink),
+            });
+        }
+        Ok(Answer::Verdicts(verdicts))
+    }
+
+    fn holder(&self, session: SessionId, subscription: u32) -> Result<Holder, ClientError> {
+        if subscription == 0 {
+            return Ok(Holder::Nobody);
+        }
+        let slot = self.slot_of(session, subscription)?;
+        Ok(match self.slots.get(slot).map(|s| &s.role) {
+            Some(Role::Reader(_)) => Holder::Reader(slot),
+            _ => Holder::Consumer(slot),
+        })
+    }
+
+    fn acknowledge_queue(&mut self, id: MessageId, sink: &mut dyn EventSink) -> Verdict {
+        let (state, due_ms) = self.state_of(id);
+        let fired = matches!(state, State::Ready | State::InFlight | State::Dead);
+        if !fired || self.live(id).is_none() {
+            return Verdict { id, done: false, state, due_ms };
+        }
+        self.totals.acknowledged += 1;
+        self.emit(&Event::Acknowledged { id }, sink);
+        Verdict { id, done: true, state: State::Acknowledged, due_ms: 0 }
+    }
+
+    /// Acknowledges what a consumer was handed before `id`, in order of delivery.
+    fn acknowledge_up_to(&mut self, slot: SlotId, id: MessageId, sink: &mut dyn EventSink) {
+        let Some(subscription) = self.slots.get(slot) else { return };
+        let out = &subscription.deadlines;
+        let last =
+            out.iter().position(|d| d.position == id.sequence() && self.lease_holds(slot, d));
+        let Some(last) = last else { return };
+        let before: Vec<Deadline> = out.iter().take(last).copied().collect();
+        for deadline in before {
+            if self.lease_holds(slot, &deadline)
+                && let Some(entry) = self.messages.get(deadline.position)
+            {
+                let id = self.id_of(deadline.position, entry.id_due_ms);
+                self.totals.acknowledged += 1;
+                self.emit(&Event::Acknowledged { id }, sink);
+            }
+        }
+    }
+
+    fn acknowledge_topic(
+        &mut self,
+        slot: SlotId,
+        id: MessageId,
+        cumulative: bool,
+        sink: &mut dyn EventSink,
+    ) -> Verdict {
+        let (state, due_ms) = self.state_of(id);
+        let offset = self.live(id).filter(|_| state == State::Ready).map(|entry| entry.offset);
+        let (Some(offset), Some(cursor)) = (offset, self.cursor(slot)) else {
+            return Verdict { id, done: false, state, due_ms };
+        };
+        let done = !cursor.contains(offset);
+        if done {
+            let from = if cumulative { cursor.floor() } else { offset };
+            self.totals.acknowledged += 1;
+            self.acknowledge_offsets(slot, from, offset, sink);
+        }
+        Verdict { id, done, state: State::Acknowledged, due_ms: 0 }
+    }
+
+    /// Marks a run of offsets as acknowledged by a topic subscription.
+    pub(super) fn acknowledge_offsets(
+        &mut self,
+        slot: SlotId,
+        from: u64,
+        to: u64,
+        sink: &mut dyn EventSink,
+    ) {
+        let Some(subscription) = self.slots.get_mut(slot) else { return };
+        let destination = subscription.destination;
+        let Role::Reader(reader) = &mut subscription.role else { return };
+        let mut ended = 0;
+        let mut bytes_ended = Vec::new();
+        while let Some((&offset, &(_, bytes))) = reader.out.range(from..=to).next() {
+            reader.out.remove(&offset);
+            bytes_ended.push(bytes);
+            ended += 1;
+        }
+        while let Some((&offset, _)) = reader.again.range(from..=to).next() {
+            reader.again.remove(&offset);
+        }
+        let durable = reader.durable;
+        if durable.is_none() {
+            reader.cursor.add(from, to);
+        }
+        for bytes in bytes_ended {
+            subscription.released(bytes);
+        }
+        if let Some(subscription) = durable {
+            self.emit(&Event::TopicAcknowledged { subscription, from, to }, sink);
+        }
+        if let Some(destination) = self.destination_mut(destination) {
+            destination.in_flight -= ended;
+        }
+        self.activate(destination);
+    }
+
+    pub(super) fn reject(
+        &mut self,
+        session: SessionId,
+        subscription: u32,
+        ids: &[MessageId],
+        requeue: bool,
+        sink: &mut dyn EventSink,
+    ) -> Result<Answer, ClientError> {
+        batched(ids)?;
+        let holder = self.holder(session, subscription)?;
+        if matches!(holder, Holder::Reader(_)) && !requeue {
+            return Err(ClientError::new(
+                Code::WrongKind,
+                "a topic message cannot be made a dead letter; acknowledge it to skip it",
+            ));
+        }
+        self.refuse_foreign(holder, ids)?;
+        let mut verdicts = Vec::with_capacity(ids.len());
+        for &id in ids {
+            verdicts.push(match holder {
+                Holder::Reader(slot) => self.reject_topic(slot, id),
+                _ => self.reject_queue(id, requeue, sink),
+            });
+        }
+        Ok(Answer::Verdicts(verdicts))
+    }
+
+    fn reject_queue(&mut self, id: MessageId, requeue: bool, sink: &mut dyn EventSink) -> Verdict {
+        let (state, due_ms) = self.state_of(id);
+        if state != State::InFlight {
+            return Verdict { id, done: false, state, due_ms };
+        }
+        self.totals.rejected += 1;
+        let state = self.fail(id.sequence(), FailureReason::Rejected, requeue, sink);
+        Verdict { id, done: true, state, due_ms }
+    }
+
+    fn reject_topic(&mut self, slot: SlotId, id: MessageId) -> Verdict {
+        let (state, due_ms) = self.state_of(id);
+        let offset = self.live(id).filter(|_| state == State::Ready).map(|e| e.offset);
+        let out = match (self.slots.get(slot).map(|s| &s.role), offset) {
+            (Some(Role::Reader(reader)), Some(offset)) => reader.out.contains_key(&offset),
+            _ => false,
+        };
+        if let Some(offset) = offset.filter(|_| out) {
+            self.totals.rejected += 1;
+            self.take_back_topic(slot, offset);
+        }
+        Verdict { id, done: out, state, due_ms }
+    }
+
+    /// Refuses a batch that names a message its sender has no business with: a topic message
+    /// belongs to the subscription that got it, and is never acknowledged by id alone.
+    fn refuse_foreign(&self, holder: Holder, ids: &[MessageId]) -> Result<(), ClientError> {
+        for &id in ids {
+            let Some(entry) = self.live(id).filter(|e| e.state != State::Scheduled) else {
+                continue;
+            };
+            let Some(destination) = self.destination(entry.destination) else { continue };
+            let foreign = match holder {
+                Holder::Reader(slot) => {
+                    self.slots.get(slot).is_none_or(|s| s.destination != destination.id)
+                }
+                _ => !destination.kind.is_queue(),
+            };
+            if foreign {
+                return Err(ClientError::new(
+                    Code::NotYours,
+                    format!(
+                        "message {id} was not delivered to this subscription; name the one that got it"
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
+}

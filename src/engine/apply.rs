@@ -1,0 +1,319 @@
+//! Facts become state. The only place, beside firing, where durable state changes.
+//!
+//! The same code runs live and in replay. Live, a message may be in flight; in replay there are no
+//! sessions, so it is still ready: both are handled, and leases touched only where there are any.
+
+use std::sync::Arc;
+
+use crate::base::destination::{self, Kind};
+use crate::base::event::{Event, FailureReason};
+use crate::base::id::{DestinationId, Key, MessageId};
+use crate::base::lifecycle::State;
+use crate::base::limits;
+use crate::base::time::ClockKind;
+
+use super::Engine;
+use super::cursor::Cursor;
+use super::destination::Destination;
+use super::messages::Entry;
+use super::subscription::Durable;
+
+impl Engine {
+    /// Applies one event. Events come from this engine or its journal; one that does not fit the
+    /// state (of a message already gone) changes nothing.
+    pub fn apply(&mut self, event: &Event<'_>) {
+        match *event {
+            Event::DestinationCreated { destination, name } => {
+                self.add_destination(destination, name, 1);
+            }
+            Event::DestinationRestored { destination, name, first_offset } => {
+                self.add_destination(destination, name, first_offset);
+            }
+            Event::DestinationDeleted { destination } => self.apply_deleted(destination),
+            Event::Produced { .. } => self.apply_produced(event),
+            Event::Restored { .. } => self.apply_restored(event),
+            Event::Cancelled { id } => {
+                if let Some(entry) = self.take_scheduled(id) {
+                    self.memory_bytes -= entry.memory_bytes();
+                    self.outcomes.set(id, State::Cancelled);
+                }
+            }
+            Event::Rescheduled { id, due_ms, clock, at_once } => {
+                self.apply_rescheduled(id, due_ms, clock, at_once);
+            }
+            Event::Acknowledged { id } => self.apply_finished(id, State::Acknowledged),
+            Event::Expired { id } => self.apply_finished(id, State::Expired),
+            Event::Failed { id, reason } => self.apply_failed(id, reason),
+            Event::Dead { id, destination } => self.apply_dead(id, destination),
+            Event::SubscriptionCreated { subscription, destination, name, next_offset } => {
+                self.next_subscription = self.next_subscription.max(subscription + 1);
+                self.durable_names.insert((destination, name.into()), subscription);
+                let cursor = Cursor::at(next_offset);
+                let name = name.into();
+                let durable = Durable { destination, name, cursor, attached: false };
+                self.durables.insert(subscription, durable);
+            }
+            Event::SubscriptionDeleted { subscription } => {
+                if let Some(gone) = self.durables.remove(&subscription) {
+                    self.durable_names.remove(&(gone.destination, gone.name));
+                }
+            }
+            Event::TopicAcknowledged { subscription, from, to } => {
+                if let Some(durable) = self.durables.get_mut(&subscription) {
+                    durable.cursor.add(from, to);
+                }
+            }
+            Event::TopicTrimmed { destination, before } => self.apply_trimmed(destination, before),
+            Event::Counters { next_sequence, next_destination, next_subscription } => {
+                self.next_sequence = next_sequence;
+                self.destinations.resize_with(next_destination as usize, || None);
+                self.next_subscription = next_subscription;
+            }
+            Event::Finished { id, state } => self.outcomes.set(id, state),
+            Event::DedupRemembered { destination, dedup, id, until_mono_ms } => {
+                let now = self.now.mono_ms;
+                self.dedup.remember(destination, dedup, id, until_mono_ms, now);
+            }
+        }
+    }
+
+    fn add_destination(&mut self, id: DestinationId, name: &str, first_offset: u64) {
+        let kind = destination::kind_of(name).unwrap_or(Kind::Queue);
+        let name: Arc<str> = name.into();
+        let at = id.0 as usize;
+        if self.destinations.len() <= at {
+            self.destinations.resize_with(at + 1, || None);
+        }
+        let mut destination = Destination::new(id, name.clone(), kind);
+        destination.topic.first_offset = first_offset;
+        self.destinations[at] = Some(Box::new(destination));
+        self.names.insert(name, id);
+    }
+
+    fn apply_deleted(&mut self, id: DestinationId) {
+        let Some(gone) = self.destinations.get_mut(id.0 as usize).and_then(Option::take) else {
+            return;
+        };
+        self.last_named = None;
+        self.names.remove(&gone.name);
+        let mut queue = gone.queue;
+        let ready = std::iter::from_fn(|| queue.pop()).chain(gone.topic.log);
+        for sequence in ready.collect::<Vec<_>>() {
+            let here = self.messages.get(sequence).is_some_and(|e| {
+                e.destination == id && matches!(e.state, State::Ready | State::Dead)
+            });
+            if here {
+                self.forget(sequence);
+            }
+        }
+        let subscriptions: Vec<u32> = self
+            .durables
+            .iter()
+            .filter(|(_, durable)| durable.destination == id)
+            .map(|(number, _)| *number)
+            .collect();
+        for subscription in subscriptions {
+            self.apply(&Event::SubscriptionDeleted { subscription });
+        }
+    }
+
+    fn apply_produced(&mut self, event: &Event<'_>) {
+        let Event::Produced {
+            id,
+            destination,
+            priority,
+            clock,
+            at_once,
+            expires_mono_ms,
+            dedup,
+            content,
+        } = *event
+        else {
+            return;
+        };
+        let sequence = id.sequence();
+        self.next_sequence = self.next_sequence.max(sequence + 1);
+        if !dedup.is_empty() {
+            let now = self.now.mono_ms;
+            let until = now + limits::DEDUP_WINDOW_MS;
+            self.dedup.remember(destination, dedup, id, until, now);
+        }
+        let entry = Entry {
+            id_due_ms: id.due_ms(),
+            due_ms: id.due_ms(),
+            expires_mono_ms,
+            offset: 0,
+            content: Arc::from(content),
+            destination,
+            lease: 0,
+            failures: 0,
+            attempts: 0,
+            state: State::Scheduled,
+            priority,
+            clock,
+        };
+        self.memory_bytes += entry.memory_bytes();
+        self.messages.insert(sequence, entry);
+        if at_once {
+            self.make_ready(sequence);
+        } else {
+            self.schedule(Key { due_ms: id.due_ms(), sequence }, clock, destination);
+        }
+    }
+
+    fn apply_restored(&mut self, event: &Event<'_>) {
+        let Event::Restored {
+            id,
+            destination,
+            due_ms,
+            state,
+            priority,
+            clock,
+            expires_mono_ms,
+            failures,
+            content,
+        } = *event
+        else {
+            return;
+        };
+        let entry = Entry {
+            id_due_ms: id.due_ms(),
+            due_ms,
+            expires_mono_ms,
+            offset: 0,
+            content: Arc::from(content),
+            destination,
+            lease: 0,
+            failures,
+            attempts: 0,
+            state,
+            priority,
+            clock,
+        };
+        let sequence = id.sequence();
+        self.memory_bytes += entry.memory_bytes();
+        self.messages.insert(sequence, entry);
+        if state == State::Scheduled {
+            self.schedule(Key { due_ms, sequence }, clock, destination);
+        } else {
+            self.make_ready(sequence);
+        }
+    }
+
+    /// Puts a live message among the scheduled ones.
+    fn schedule(&mut self, key: Key, clock: ClockKind, destination: DestinationId) {
+        // Below the watermark the wheel has passed; its own clock has not.
+        if key <= self.fired_to {
+            self.held[clock as usize].insert(key);
+        } else {
+            self.wheel.insert(key);
+        }
+        if let Some(destination) = self.destination_mut(destination) {
+            destination.scheduled += 1;
+        }
+    }
+
+    fn take_scheduled(&mut self, id: MessageId) -> Option<Entry> {
+        self.live(id).filter(|entry| entry.state == State::Scheduled)?;
+        let mut entry = self.messages.remove(id.sequence())?;
+        self.unschedule(id.sequence(), &entry);
+        entry.become_state(State::Cancelled);
+        if let Some(destination) = self.destination_mut(entry.destination) {
+            destination.scheduled -= 1;
+        }
+        Some(entry)
+    }
+
+    fn apply_rescheduled(&mut self, id: MessageId, due_ms: u64, clock: ClockKind, at_once: bool) {
+        let sequence = id.sequence();
+        let Some(old) = self.live(id).filter(|entry| entry.state == State::Scheduled).cloned()
+        else {
+            return;
+        };
+        self.unschedule(sequence, &old);
+        if let Some(destination) = self.destination_mut(old.destination) {
+            destination.scheduled -= 1;
+        }
+        if let Some(entry) = self.messages.get_mut(sequence) {
+            entry.due_ms = due_ms;
+            entry.clock = clock;
+        }
+        if at_once {
+            self.make_ready(sequence);
+        } else {
+            self.schedule(Key { due_ms, sequence }, clock, old.destination);
+        }
+    }
+
+    /// A queue message reached its end.
+    fn apply_finished(&mut self, id: MessageId, end: State) {
+        if self.live(id).is_none() {
+            return;
+        }
+        let Some(mut entry) = self.forget(id.sequence()) else { return };
+        let was = entry.state;
+        entry.become_state(end);
+        self.outcomes.set(id, end);
+        if was == State::InFlight {
+            self.end_lease(&entry);
+        } else if let Some(destination) = self.destination_mut(entry.destination) {
+            destination.ready -= 1;
+            self.clean_lanes(entry.destination);
+        }
+    }
+
+    fn apply_failed(&mut self, id: MessageId, _reason: FailureReason) {
+        if self.live(id).is_none() {
+            return;
+        }
+        let Some(entry) = self.messages.get_mut(id.sequence()) else { return };
+        entry.failures = entry.failures.saturating_add(1);
+        if entry.state == State::InFlight {
+            self.take_back(id.sequence());
+        }
+    }
+
+    fn apply_dead(&mut self, id: MessageId, dead_letters: DestinationId) {
+        if self.live(id).is_none() {
+            return;
+        }
+        let Some(entry) = self.messages.get_mut(id.sequence()) else { return };
+        let from = std::mem::replace(&mut entry.destination, dead_letters);
+        if let Some(destination) = self.destination_mut(from) {
+            destination.ready -= 1;
+            self.clean_lanes(from);
+        }
+        self.make_ready(id.sequence());
+    }
+
+    fn apply_trimmed(&mut self, id: DestinationId, before: u64) {
+        let Some(destination) = self.destination_mut(id) else { return };
+        let topic = &mut destination.topic;
+        let mut gone = Vec::new();
+        while topic.first_offset < before {
+            let Some(sequence) = topic.log.pop_front() else { break };
+            topic.first_offset += 1;
+            gone.push(sequence);
+        }
+        let mut bytes = 0;
+        for sequence in &gone {
+            bytes += self.forget(*sequence).map_or(0, |entry| entry.content.len() as u64);
+        }
+        if let Some(destination) = self.destination_mut(id) {
+            destination.topic.bytes -= bytes;
+            destination.ready -= gone.len() as u64;
+        }
+    }
+
+    /// After the last batch: what had fired before may have been delivered before.
+    pub fn finish_replay(&mut self) {
+        for sequence in self.messages.sequences() {
+            if let Some(entry) = self.messages.get_mut(sequence)
+                && entry.state != State::Scheduled
+            {
+                entry.attempts = entry.failures.saturating_add(1);
+            }
+        }
+        self.grown.clear();
+    }
+}

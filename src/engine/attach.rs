@@ -1,0 +1,263 @@
+//! Subscribing, unsubscribing, and what happens when a subscriber goes away.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::base::command::{Answer, Outgoing, StartAt, Subscribe};
+use crate::base::error::{ClientError, Code};
+use crate::base::event::{Event, EventSink};
+use crate::base::id::{DestinationId, SessionId};
+use crate::base::limits;
+
+use super::Engine;
+use super::cursor::Cursor;
+use super::deliver::await_turn;
+use super::messages::SlotId;
+use super::subscription::{Reader, Role, Subscription};
+
+impl Engine {
+    pub(super) fn subscribe(
+        &mut self,
+        session: SessionId,
+        wish: &Subscribe,
+        sink: &mut dyn EventSink,
+    ) -> Result<Answer, ClientError> {
+        self.check_wish(session, wish)?;
+        let id = self.named(&wish.destination, sink)?;
+        let queue = self.destination(id).is_some_and(|d| d.kind.is_queue());
+        let (role, next_offset) = if queue {
+            if !wish.durable.is_empty() {
+                return Err(ClientError::new(
+                    Code::WrongKind,
+                    "a queue needs no durable subscription: it keeps its messages by itself",
+                ));
+            }
+            (Role::Consumer, 0)
+        } else {
+            let reader = self.reader(id, wish, sink)?;
+            let next = reader.next;
+            (Role::Reader(reader), next)
+        };
+        let ack_timeout_ms = match wish.ack_timeout_ms {
+            0 => self.config.ack_timeout_ms,
+            ms => ms,
+        };
+        let slot = self.slots.insert(Subscription {
+            session,
+            number: wish.subscription,
+            destination: id,
+            credit: wish.credit,
+            ack_timeout_ms,
+            in_flight: 0,
+            bytes_in_flight: 0,
+            deadlines: VecDeque::new(),
+            timer: None,
+            waiting: false,
+            role,
+        });
+        if let Some(session) = self.sessions.get_mut(&session.0) {
+            session.subscriptions.insert(wish.subscription, slot);
+        }
+        if let (Some(Some(destination)), Some(subscription)) =
+            (self.destinations.get_mut(id.0 as usize), self.slots.get_mut(slot))
+        {
+            destination.subscribers.push(slot);
+            if queue {
+                await_turn(destination, slot, subscription);
+            }
+        }
+        self.activate(id);
+        Ok(Answer::Subscribed { next_offset })
+    }
+
+    fn check_wish(&self, session: SessionId, wish: &Subscribe) -> Result<(), ClientError> {
+        let open = self.sessions.get(&session.0).ok_or(Code::Internal)?;
+        if wish.subscription == 0 {
+            return Err(ClientError::new(
+                Code::SubscriptionNotFound,
+                "number subscriptions from 1",
+            ));
+        }
+        if open.subscriptions.contains_key(&wish.subscription) {
+            return Err(Code::SubscriptionExists.into());
+        }
+        if open.subscriptions.len() >= limits::SUBSCRIPTIONS_PER_SESSION_MAX {
+            return Err(Code::TooManySubscriptions.into());
+        }
+        if wish.credit == 0 || wish.credit > limits::CREDIT_MAX {
+            let max = limits::CREDIT_MAX;
+            return Err(ClientError::new(
+                Code::BadCredit,
+                format!("a credit of {}; grant 1 to {max}", wish.credit),
+            ));
+        }
+        let timeouts = limits::ACK_TIMEOUT_RANGE_MS;
+        if wish.ack_timeout_ms != 0 && !timeouts.contains(&wish.ack_timeout_ms) {
+            let (from, to) = (timeouts.start(), timeouts.end());
+            return Err(ClientError::new(
+                Code::BadDelay,
+                format!("an ack timeout of {} ms; use {from} to {to} ms", wish.ack_timeout_ms),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Finds a topic subscription's place, creating a durable one that does not exist.
+    fn reader(
+        &mut self,
+        id: DestinationId,
+        wish: &Subscribe,
+        sink: &mut dyn EventSink,
+    ) -> Result<Reader, ClientError> {
+        let topic = self.destination(id).map(|d| (d.topic.first_offset, d.topic.next_offset()));
+        let (first, end) = topic.ok_or(Code::DestinationNotFound)?;
+        let start = match wish.start {
+            StartAt::Latest => end,
+            StartAt::Earliest => first,
+            StartAt::Offset(offset) => offset.clamp(first, end),
+        };
+        let mut reader = Reader {
+            durable: None,
+            cursor: Cursor::at(start),
+            next: start,
+            out: BTreeMap::new(),
+            again: BTreeMap::new(),
+        };
+        if wish.durable.is_empty() {
+            return Ok(reader);
+        }
+        let name = durable_name(&wish.durable)?;
+        let number = match self.durable_names.get(&(id, name.into())) {
+            Some(number) => *number,
+            None => self.create_durable(id, name, start, sink)?,
+        };
+        let durable = self.durables.get_mut(&number).ok_or(Code::Internal)?;
+        if durable.attached {
+            return Err(Code::SubscriptionBusy.into());
+        }
+        durable.attached = true;
+        reader.durable = Some(number);
+        reader.next = durable.cursor.next_gap(durable.cursor.floor().max(first));
+        Ok(reader)
+    }
+
+    fn create_durable(
+        &mut self,
+        destination: DestinationId,
+        name: &str,
+        next_offset: u64,
+        sink: &mut dyn EventSink,
+    ) -> Result<u32, ClientError> {
+        if self.durables.len() >= limits::DURABLE_SUBSCRIPTIONS_MAX {
+            return Err(ClientError::new(
+                Code::TooManySubscriptions,
+                "too many durable subscriptions; delete some that are not used",
+            ));
+        }
+        let subscription = self.next_subscription;
+        let created = Event::SubscriptionCreated { subscription, destination, name, next_offset };
+        self.emit(&created, sink);
+        Ok(subscription)
+    }
+
+    pub(super) fn unsubscribe(
+        &mut self,
+        session: SessionId,
+        number: u32,
+        delete: bool,
+        sink: &mut dyn EventSink,
+    ) -> Result<Answer, ClientError> {
+        let slot = self.slot_of(session, number)?;
+        let durable = self.slots.get(slot).and_then(|s| match &s.role {
+            Role::Reader(reader) => reader.durable,
+            Role::Consumer => None,
+        });
+        if let Some(session) = self.sessions.get_mut(&session.0) {
+            session.subscriptions.remove(&number);
+        }
+        self.detach(slot);
+        if let Some(subscription) = durable.filter(|_| delete) {
+            self.emit(&Event::SubscriptionDeleted { subscription }, sink);
+        }
+        Ok(Answer::Done)
+    }
+
+    pub(super) fn slot_of(&self, session: SessionId, number: u32) -> Result<SlotId, ClientError> {
+        self.sessions
+            .get(&session.0)
+            .and_then(|session| session.subscriptions.get(&number).copied())
+            .ok_or_else(|| {
+                ClientError::new(
+                    Code::SubscriptionNotFound,
+                    format!("this session has no subscription {number}"),
+                )
+            })
+    }
+
+    /// What a topic subscription has acknowledged.
+    pub(super) fn cursor(&self, slot: SlotId) -> Option<&Cursor> {
+        match &self.slots.get(slot)?.role {
+            Role::Reader(reader) => match reader.durable {
+                Some(number) => Some(&self.durables.get(&number)?.cursor),
+                None => Some(&reader.cursor),
+            },
+            Role::Consumer => None,
+        }
+    }
+
+    /// Takes a subscription off its destination; what was out with it goes back.
+    pub(super) fn detach(&mut self, slot: SlotId) {
+        // Out of the line first, so that nothing taken back is handed to it again.
+        let Some(subscription) = self.slots.get_mut(slot) else { return };
+        let id = subscription.destination;
+        subscription.credit = 0;
+        if let Some(timer) = subscription.timer.take() {
+            self.lease_timers.remove(&(timer, slot));
+        }
+        let deadlines: Vec<_> = subscription.deadlines.drain(..).collect();
+        let mut held = 0;
+        if let Role::Reader(reader) = &mut subscription.role {
+            held = reader.out.len() as u64;
+            if let Some(durable) = reader.durable.and_then(|n| self.durables.get_mut(&n)) {
+                durable.attached = false;
+            }
+        }
+        if let Some(Some(destination)) = self.destinations.get_mut(id.0 as usize) {
+            destination.subscribers.retain(|other| *other != slot);
+            destination.waiting.retain(|other| *other != slot);
+            destination.in_flight -= held;
+        }
+        let consumer = self.slots.get(slot).is_some_and(|s| matches!(s.role, Role::Consumer));
+        for deadline in deadlines.into_iter().filter(|_| consumer) {
+            if self.lease_holds(slot, &deadline) {
+                self.take_back(deadline.position);
+            }
+        }
+        self.slots.remove(slot);
+    }
+
+    /// Ends all subscriptions of a destination that is about to go, and tells their sessions.
+    pub(super) fn end_subscriptions_of(&mut self, id: DestinationId) {
+        let slots = self.destination(id).map(|d| d.subscribers.clone()).unwrap_or_default();
+        for slot in slots {
+            let Some(subscription) = self.slots.get(slot) else { continue };
+            let (session, number) = (subscription.session, subscription.number);
+            if let Some(session) = self.sessions.get_mut(&session.0) {
+                session.subscriptions.remove(&number);
+            }
+            self.detach(slot);
+            let reason = ClientError::new(Code::DestinationNotFound, "the destination was deleted");
+            self.send(session, Outgoing::Ended { subscription: number, reason });
+        }
+    }
+}
+
+fn durable_name(name: &[u8]) -> Result<&str, ClientError> {
+    let bad = |why: &str| Err(ClientError::new(Code::BadHeader, why));
+    match std::str::from_utf8(name) {
+        Ok(_) if name.len() > limits::SUBSCRIPTION_NAME_BYTES_MAX => {
+            bad("the name of the durable subscription is over 128 bytes")
+        }
+        Ok(name) => Ok(name),
+        Err(_) => bad("the name of the durable subscription is not UTF-8"),
+    }
+}

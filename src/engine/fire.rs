@@ -1,0 +1,251 @@
+//! Time passes: firing, lease timers, topic retention.
+
+use crate::base::event::{BatchMeta, Event, EventSink, FailureReason};
+use crate::base::id::{Key, SessionId};
+use crate::base::limits;
+use crate::base::time::{ClockKind, Now};
+
+use super::Engine;
+use super::messages::SlotId;
+use super::subscription::Role;
+
+/// Between two sweeps of all topics for messages past their age, ms.
+const SWEEP_EVERY_MS: u64 = 60_000;
+
+/// What firing did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Fired {
+    /// Something fired: the batch must be journaled before its deliveries leave.
+    pub any: bool,
+    /// More is due than one step may fire.
+    pub more: bool,
+}
+
+impl Engine {
+    /// Begins a step: takes its time and fires what is due, at most `limit` messages.
+    pub fn fire(&mut self, now: Now, limit: usize) -> Fired {
+        self.now = now;
+        self.released = [0; 2];
+        let mut keys = Vec::new();
+        let mut more = self.wheel.advance(now.engine_ms, limit, &mut keys);
+        // Everything due has left the wheel, or everything up to the last key has.
+        let mark = match keys.last() {
+            Some(last) if more => *last,
+            _ if more => self.fired_to,
+            _ => Key::end_of(now.engine_ms),
+        };
+        self.fired_to = self.fired_to.max(mark);
+        for key in &keys {
+            self.fire_one(*key);
+        }
+        let mut released_any = false;
+        for clock in [ClockKind::Mono, ClockKind::Wall] {
+            let released = self.release_held(clock, now.on(clock), limit);
+            self.released[clock as usize] = released;
+            released_any |= released > 0;
+            more |= released as usize == limit;
+        }
+        Fired { any: released_any || !keys.is_empty(), more }
+    }
+
+    /// Begins a batch read from the journal: fires exactly what it says was fired.
+    pub fn begin_replayed(&mut self, meta: &BatchMeta) {
+        if meta.baseline {
+            *self = Self::new(self.config.clone(), meta.now);
+            self.fired_to = meta.fired_to;
+        }
+        self.now = meta.now;
+        let mut keys = Vec::new();
+        self.wheel.advance_to(meta.fired_to, &mut keys);
+        self.fired_to = self.fired_to.max(meta.fired_to);
+        for key in &keys {
+            self.fire_one(*key);
+        }
+        for clock in [ClockKind::Mono, ClockKind::Wall] {
+            let count = meta.released[clock as usize];
+            self.release_held(clock, u64::MAX, count as usize);
+        }
+    }
+
+    fn fire_one(&mut self, key: Key) {
+        let Some(entry) = self.messages.get(key.sequence) else { return };
+        let clock = entry.clock;
+        if key.due_ms > self.now.on(clock) {
+            // The clock that judges it lags behind the engine line: hold it, never be early.
+            self.held[clock as usize].insert(key);
+        } else {
+            self.fire_ready(key.sequence);
+        }
+    }
+
+    fn release_held(&mut self, clock: ClockKind, until_ms: u64, limit: usize) -> u32 {
+        let mut released = 0;
+        while (released as usize) < limit {
+            match self.held[clock as usize].first() {
+                Some(first) if first.due_ms <= until_ms => {}
+                _ => break,
+            }
+            if let Some(key) = self.held[clock as usize].pop_first() {
+                self.fire_ready(key.sequence);
+                released += 1;
+            }
+        }
+        released
+    }
+
+    fn fire_ready(&mut self, sequence: u64) {
+        let Some(entry) = self.messages.get(sequence) else { return };
+        let destination = entry.destination;
+        match self.destination_mut(destination) {
+            Some(destination) => destination.scheduled -= 1,
+            None => {
+                // Its destination was deleted meanwhile: dropped when met.
+                self.forget(sequence);
+                return;
+            }
+        }
+        self.totals.fired += 1;
+        self.make_ready(sequence);
+    }
+
+    /// Puts a live message into its destination: as ready, or as dead among dead letters.
+    pub(super) fn make_ready(&mut self, sequence: u64) {
+        let Some(entry) = self.messages.get_mut(sequence) else { return };
+        let Some(Some(destination)) = self.destinations.get_mut(entry.destination.0 as usize)
+        else {
+            return;
+        };
+        let state = destination.resting_state();
+        if entry.state != state {
+            entry.become_state(state);
+        }
+        destination.ready += 1;
+        let id = destination.id;
+        if destination.kind.is_queue() {
+            destination.queue.push(entry.priority, sequence);
+        } else {
+            entry.offset = destination.topic.next_offset();
+            destination.topic.log.push_back(sequence);
+            destination.topic.bytes += entry.content.len() as u64;
+            if self.grown.last() != Some(&id) {
+                self.grown.push(id);
+            }
+        }
+        self.activate(id);
+    }
+
+    /// Takes a message out of the table, with its memory.
+    pub(super) fn forget(&mut self, sequence: u64) -> Option<super::messages::Entry> {
+        let entry = self.messages.remove(sequence)?;
+        self.memory_bytes -= entry.memory_bytes();
+        Some(entry)
+    }
+
+    /// Ends leases that ran out, at most `limit`. Returns whether more are due.
+    pub fn run_timers(&mut self, limit: usize, sink: &mut dyn EventSink) -> bool {
+        let mut left = limit;
+        while let Some(&(at, slot)) = self.lease_timers.first() {
+            if at > self.now.mono_ms {
+                return false;
+            }
+            if left == 0 {
+                return true;
+            }
+            self.lease_timers.remove(&(at, slot));
+            if let Some(subscription) = self.slots.get_mut(slot) {
+                subscription.timer = None;
+            }
+            self.end_leases(slot, &mut left, sink);
+            self.arm_timer(slot);
+        }
+        false
+    }
+
+    fn end_leases(&mut self, slot: SlotId, left: &mut usize, sink: &mut dyn EventSink) {
+        while let Some(subscription) = self.slots.get_mut(slot) {
+            let Some(&deadline) = subscription.deadlines.front() else { return };
+            let reader = matches!(subscription.role, Role::Reader(_));
+            let held = self.lease_holds(slot, &deadline);
+            if held && (deadline.at_mono_ms > self.now.mono_ms || *left == 0) {
+                return;
+            }
+            if let Some(subscription) = self.slots.get_mut(slot) {
+                subscription.deadlines.pop_front();
+            }
+            if held {
+                *left -= 1;
+                self.totals.timed_out += 1;
+                if reader {
+                    self.take_back_topic(slot, deadline.position);
+                } else {
+                    self.fail(deadline.position, FailureReason::Timeout, true, sink);
+                }
+            }
+        }
+    }
+
+    /// Lets the engine wake up for the oldest lease of a subscription.
+    pub(super) fn arm_timer(&mut self, slot: SlotId) {
+        if let Some(subscription) = self.slots.get_mut(slot)
+            && subscription.timer.is_none()
+            && let Some(front) = subscription.deadlines.front()
+        {
+            subscription.timer = Some(front.at_mono_ms);
+            self.lease_timers.insert((front.at_mono_ms, slot));
+        }
+    }
+
+    /// Drops the oldest messages of topics that grew beyond their bounds, and now and then of
+    /// those whose messages grew old.
+    pub fn retain_topics(&mut self, sink: &mut dyn EventSink) {
+        let mut topics = std::mem::take(&mut self.grown);
+        if self.now.mono_ms >= self.next_sweep_mono_ms {
+            self.next_sweep_mono_ms = self.now.mono_ms + SWEEP_EVERY_MS;
+            topics = self
+                .destinations
+                .iter()
+                .flatten()
+                .filter(|d| !d.topic.log.is_empty())
+                .map(|d| d.id)
+                .collect();
+        }
+        for id in topics {
+            let Some(destination) = self.destination(id) else { continue };
+            let topic = &destination.topic;
+            let mut drop = 0;
+            let mut count = topic.log.len() as u64;
+            let mut bytes = topic.bytes;
+            for sequence in &topic.log {
+                let Some(entry) = self.messages.get(*sequence) else { break };
+                let old = entry.due_ms.saturating_add(self.config.topic_age_ms) < self.now.mono_ms;
+                if count <= self.config.topic_messages && bytes <= self.config.topic_bytes && !old {
+                    break;
+                }
+                drop += 1;
+                count -= 1;
+                bytes -= entry.content.len() as u64;
+                if drop as usize == limits::FIRE_PER_STEP_MAX {
+                    break;
+                }
+            }
+            if drop > 0 {
+                let before = topic.first_offset + drop;
+                self.emit(&Event::TopicTrimmed { destination: id, before }, sink);
+            }
+        }
+    }
+
+    /// Ends a session: what was out with it goes back.
+    pub fn close_session(&mut self, id: SessionId) {
+        if let Some(session) = self.sessions.remove(&id.0) {
+            for slot in session.subscriptions.into_values() {
+                self.detach(slot);
+            }
+        }
+    }
+
+    /// Begins a session.
+    pub fn open_session(&mut self, id: SessionId) {
+        self.sessions.insert(id.0, super::Session::default());
+    }
+}

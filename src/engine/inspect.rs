@@ -1,0 +1,174 @@
+//! Looking without touching: query, list, fetch, describe, statistics.
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use crate::base::command::{Answer, Delivery, DestinationInfo, SchedulePage, Status};
+use crate::base::error::{ClientError, Code};
+use crate::base::id::{DestinationId, Key, MessageId};
+use crate::base::lifecycle::State;
+use crate::base::limits;
+
+use super::Engine;
+
+impl Engine {
+    pub(super) fn status(&self, id: MessageId) -> Status {
+        let (state, due_ms) = self.state_of(id);
+        let entry = self.live(id).filter(|_| state != State::Gone);
+        let destination = entry.and_then(|entry| self.destination(entry.destination));
+        Status {
+            id,
+            state,
+            destination: destination.map_or_else(|| Arc::from(""), |d| d.name.clone()),
+            due_ms,
+            attempts: entry.map_or(0, |entry| u32::from(entry.attempts)),
+        }
+    }
+
+    pub(super) fn list(
+        &self,
+        destination: &[u8],
+        from_ms: u64,
+        to_ms: u64,
+        limit: u32,
+        after: Option<Key>,
+    ) -> Result<Answer, ClientError> {
+        let only = match destination {
+            [] => None,
+            name => Some(self.find_destination(name)?),
+        };
+        let limit = page(limit);
+        let start = match from_ms.checked_sub(1) {
+            None => Key::default(),
+            Some(before) => Key::end_of(before),
+        };
+        let start = start.max(after.unwrap_or_default());
+        let mut page = SchedulePage::default();
+        let mut looked_at = 0;
+        let mut visit = |key: Key| {
+            looked_at += 1;
+            if let Some(entry) = self.messages.get(key.sequence)
+                && only.is_none_or(|only| entry.destination == only)
+                && self.destination(entry.destination).is_some()
+            {
+                page.entries.push(self.status(self.id_of(key.sequence, entry.id_due_ms)));
+            }
+            let stop = page.entries.len() >= limit || looked_at >= limits::LIST_SCAN_MAX;
+            page.next = stop.then_some(key);
+            !stop
+        };
+        // Held-back messages are below the watermark, so they come before all in the wheel.
+        let range = (Bound::Excluded(start), Bound::Included(Key::end_of(to_ms)));
+        let mut held: Vec<Key> = Vec::new();
+        if start <= Key::end_of(to_ms) && start != Key::end_of(to_ms) {
+            for set in &self.held {
+                held.extend(set.range(range).take(limits::LIST_SCAN_MAX));
+            }
+        }
+        held.sort_unstable();
+        if held.into_iter().all(&mut visit) {
+            self.wheel.scan(start, to_ms, &mut visit);
+        }
+        Ok(Answer::Scheduled(page))
+    }
+
+    pub(super) fn fetch(
+        &self,
+        destination: &[u8],
+        offset: u64,
+        limit: u32,
+    ) -> Result<Answer, ClientError> {
+        let id = self.find_destination(destination)?;
+        let destination = self.destination(id).ok_or(Code::DestinationNotFound)?;
+        if destination.kind.is_queue() {
+            return Err(ClientError::new(Code::WrongKind, "only topics can be fetched from"));
+        }
+        let topic = &destination.topic;
+        let mut next_offset = offset.max(topic.first_offset);
+        let mut messages = Vec::new();
+        let mut bytes = 0;
+        while messages.len() < page(limit) && bytes < limits::PAGE_BYTES_MAX {
+            let Some(sequence) = topic.sequence_at(next_offset) else { break };
+            if let Some(entry) = self.messages.get(sequence) {
+                bytes += entry.content.len();
+                messages.push(Delivery {
+                    subscription: 0,
+                    id: self.id_of(sequence, entry.id_due_ms),
+                    due_ms: entry.due_ms,
+                    attempt: 1,
+                    offset: next_offset,
+                    priority: entry.priority,
+                    content: entry.content.clone(),
+                });
+            }
+            next_offset += 1;
+        }
+        Ok(Answer::Fetched { messages, next_offset })
+    }
+
+    pub(super) fn list_destinations(&self, after: &[u8], limit: u32) -> Answer {
+        let after = String::from_utf8_lossy(after);
+        let range = (Bound::Excluded(&after[..]), Bound::Unbounded);
+        let names = self.names.range::<str, _>(range).take(page(limit));
+        Answer::Destinations(names.filter_map(|(_, id)| self.describe(*id)).collect())
+    }
+
+    pub(super) fn describe(&self, id: DestinationId) -> Option<DestinationInfo> {
+        let d = self.destination(id)?;
+        Some(DestinationInfo {
+            name: d.name.clone(),
+            kind: d.kind,
+            scheduled: d.scheduled,
+            ready: d.ready,
+            in_flight: d.in_flight,
+            consumers: d.subscribers.len() as u64,
+            next_offset: if d.kind.is_queue() { 0 } else { d.topic.next_offset() },
+        })
+    }
+
+    /// Counters by name. Those ending in `_total` count since the server started.
+    #[must_use]
+    pub fn stats(&self) -> Vec<(&'static str, u64)> {
+        let mut scheduled = 0;
+        let mut ready = 0;
+        let mut in_flight = 0;
+        for destination in self.destinations.iter().flatten() {
+            scheduled += destination.scheduled;
+            ready += destination.ready;
+            in_flight += destination.in_flight;
+        }
+        let t = &self.totals;
+        vec![
+            ("messages", self.messages.len()),
+            ("scheduled", scheduled),
+            ("ready", ready),
+            ("in_flight", in_flight),
+            ("destinations", self.names.len() as u64),
+            ("sessions", self.sessions.len() as u64),
+            ("subscriptions", self.slots.len() as u64),
+            ("durable_subscriptions", self.durables.len() as u64),
+            ("dedup_ids", self.dedup.len() as u64),
+            ("held_back", self.held.iter().map(|set| set.len() as u64).sum()),
+            ("message_memory_bytes", self.memory_bytes),
+            ("wheel_memory_bytes", self.wheel.memory_bytes() as u64),
+            ("next_sequence", self.next_sequence),
+            ("produced_total", t.produced),
+            ("duplicates_total", t.duplicates),
+            ("refused_total", t.refused),
+            ("fired_total", t.fired),
+            ("delivered_total", t.delivered),
+            ("redelivered_total", t.redelivered),
+            ("acknowledged_total", t.acknowledged),
+            ("rejected_total", t.rejected),
+            ("timed_out_total", t.timed_out),
+            ("cancelled_total", t.cancelled),
+            ("rescheduled_total", t.rescheduled),
+            ("dead_total", t.dead),
+            ("expired_total", t.expired),
+        ]
+    }
+}
+
+fn page(limit: u32) -> usize {
+    (limit as usize).clamp(1, limits::PAGE_ITEMS_MAX)
+}

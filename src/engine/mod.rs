@@ -1,0 +1,326 @@
+//! F3: the engine. A deterministic function of what it is told: no clock, disk, randomness,
+//! thread or log inside.
+//!
+//! A step goes: [`Engine::fire`] what is due, [`Engine::execute`] each command,
+//! [`Engine::run_timers`] and [`Engine::dispatch`] to subscribers; every change of durable state is
+//! an [`Event`], recorded in a sink and applied at once. What goes out to sessions is collected and
+//! must be released only when the step's events are durable.
+//!
+//! Invariants:
+//! - Durable state changes only in `apply.rs` and by firing; replaying the same batches gives the
+//!   same durable state ([`Engine::dump`] is equal).
+//! - Leases, credit and sessions are soft: they are gone after a restart.
+//! - No message fires before the clock that judges it has reached its due time.
+
+mod acknowledge;
+mod apply;
+mod attach;
+mod cursor;
+mod dedup;
+mod deliver;
+mod destination;
+mod dump;
+mod fire;
+mod inspect;
+mod messages;
+mod publish;
+mod schedule;
+mod subscription;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use crate::base::command::{Answer, Command, Outgoing};
+use crate::base::config::ShardConfig;
+use crate::base::error::{ClientError, Code};
+use crate::base::event::{BatchMeta, Event, EventSink};
+use crate::base::id::{DestinationId, Key, MessageId, SessionId};
+use crate::base::limits;
+use crate::base::time::{ClockKind, Now};
+use crate::wheel::Wheel;
+
+use dedup::Dedup;
+use destination::Destination;
+use messages::{Messages, NumberMap, Outcomes, SlotId};
+use subscription::{Durable, Slots};
+
+pub use fire::Fired;
+
+/// A connected session: its subscriptions and what waits to go out to it.
+#[derive(Debug, Default)]
+struct Session {
+    subscriptions: BTreeMap<u32, SlotId>,
+    out: Vec<Outgoing>,
+}
+
+/// Totals since the engine was made; soft.
+#[derive(Debug, Default, Clone, Copy)]
+struct Totals {
+    produced: u64,
+    duplicates: u64,
+    refused: u64,
+    fired: u64,
+    delivered: u64,
+    redelivered: u64,
+    acknowledged: u64,
+    rejected: u64,
+    timed_out: u64,
+    cancelled: u64,
+    rescheduled: u64,
+    dead: u64,
+    expired: u64,
+}
+
+/// One shard's state and rules.
+#[derive(Debug)]
+pub struct Engine {
+    config: ShardConfig,
+    shard: u16,
+    now: Now,
+    /// Nothing at or below is left in the wheel.
+    fired_to: Key,
+    /// Held-back messages released in the current step.
+    released: [u32; 2],
+    wheel: Wheel,
+    /// Due on the engine line, not yet on their own clock: monotonic, wall.
+    held: [BTreeSet<Key>; 2],
+    messages: Messages,
+    outcomes: Outcomes,
+    dedup: Dedup,
+    names: BTreeMap<Arc<str>, DestinationId>,
+    /// By number; a deleted one leaves a hole, numbers are never reused.
+    destinations: Vec<Option<Box<Destination>>>,
+    /// The destination named last: most batches go where the one before went.
+    last_named: Option<(Arc<str>, DestinationId)>,
+    durables: BTreeMap<u32, Durable>,
+    durable_names: BTreeMap<(DestinationId, Box<str>), u32>,
+    slots: Slots,
+    sessions: NumberMap<u64, Session>,
+    /// Sessions with something to go out.
+    dirty: Vec<SessionId>,
+    /// Destinations that may have something to deliver.
+    active: VecDeque<DestinationId>,
+    /// Topics that grew since retention was last looked at.
+    grown: Vec<DestinationId>,
+    /// When topics are next swept for old messages, ms.
+    next_sweep_mono_ms: u64,
+    lease_timers: BTreeSet<(u64, SlotId)>,
+    next_sequence: u64,
+    next_subscription: u32,
+    /// Content and overhead of all live messages.
+    memory_bytes: u64,
+    totals: Totals,
+}
+
+impl Engine {
+    /// An empty engine that begins at `now`.
+    #[must_use]
+    pub fn new(config: ShardConfig, now: Now) -> Self {
+        Self {
+            config,
+            shard: 0,
+            now,
+            fired_to: Key::end_of(now.engine_ms.saturating_sub(1)),
+            released: [0; 2],
+            wheel: Wheel::new(now.engine_ms),
+            held: [BTreeSet::new(), BTreeSet::new()],
+            messages: Messages::default(),
+            outcomes: Outcomes::new(limits::OUTCOMES_REMEMBERED),
+            dedup: Dedup::default(),
+            names: BTreeMap::new(),
+            destinations: Vec::new(),
+            last_named: None,
+            durables: BTreeMap::new(),
+            durable_names: BTreeMap::new(),
+            slots: Slots::default(),
+            sessions: NumberMap::default(),
+            dirty: Vec::new(),
+            active: VecDeque::new(),
+            grown: Vec::new(),
+            next_sweep_mono_ms: 0,
+            lease_timers: BTreeSet::new(),
+            next_sequence: 1,
+            next_subscription: 1,
+            memory_bytes: 0,
+            totals: Totals::default(),
+        }
+    }
+
+    /// What the current step's batch has to say beside its events.
+    #[must_use]
+    pub fn batch_meta(&self) -> BatchMeta {
+        BatchMeta {
+            now: self.now,
+            fired_to: self.fired_to,
+            released: self.released,
+            baseline: false,
+        }
+    }
+
+    /// Carries out one command of a session and queues its answer.
+    ///
+    /// `refuse_new` names why new messages are refused at the moment, if they are; everything
+    /// else goes on.
+    pub fn execute(
+        &mut self,
+        session: SessionId,
+        tag: u64,
+        command: Command,
+        refuse_new: Option<Code>,
+        sink: &mut dyn EventSink,
+    ) {
+        let answer = match command {
+            Command::Produce { destination, batch } => {
+                self.produce(&destination, &batch, refuse_new, sink)
+            }
+            Command::Query { ids } => batched(&ids)
+                .map(|()| Answer::Statuses(ids.iter().map(|id| self.status(*id)).collect())),
+            Command::Cancel { ids } => batched(&ids)
+                .map(|()| Answer::Verdicts(ids.iter().map(|id| self.cancel(*id, sink)).collect())),
+            Command::Reschedule { items } => self.reschedule(&items, sink),
+            Command::Subscribe(wish) => self.subscribe(session, &wish, sink),
+            Command::Unsubscribe { subscription, delete } => {
+                self.unsubscribe(session, subscription, delete, sink)
+            }
+            Command::Acknowledge { subscription, ids, cumulative } => {
+                self.acknowledge(session, subscription, &ids, cumulative, sink)
+            }
+            Command::Reject { subscription, ids, requeue } => {
+                self.reject(session, subscription, &ids, requeue, sink)
+            }
+            Command::List { destination, from_ms, to_ms, limit, after } => {
+                self.list(&destination, from_ms, to_ms, limit, after)
+            }
+            Command::Fetch { destination, offset, limit } => {
+                self.fetch(&destination, offset, limit)
+            }
+            Command::ListDestinations { after, limit } => Ok(self.list_destinations(&after, limit)),
+            Command::CreateDestination { name } => self.create_destination(&name, refuse_new, sink),
+            Command::DeleteDestination { name } => self.delete_destination(&name, sink),
+            Command::DescribeDestination { name } => self.find_destination(&name).and_then(|id| {
+                let info = self.describe(id).ok_or(Code::DestinationNotFound)?;
+                Ok(Answer::Destination(info))
+            }),
+            Command::Stats => Ok(Answer::Stats(self.stats())),
+        };
+        let answer = answer.unwrap_or_else(Answer::Failed);
+        self.send(session, Outgoing::Answer { tag, answer });
+    }
+
+    /// Answers a request from outside the engine, in order with the others.
+    pub fn answer(&mut self, session: SessionId, tag: u64, answer: Answer) {
+        self.send(session, Outgoing::Answer { tag, answer });
+    }
+
+    /// Hands over what is to go out, session by session. Only what is durable may leave.
+    pub fn take_outgoing(&mut self, mut give: impl FnMut(SessionId, Vec<Outgoing>)) {
+        for id in std::mem::take(&mut self.dirty) {
+            if let Some(session) = self.sessions.get_mut(&id.0) {
+                give(id, std::mem::take(&mut session.out));
+            }
+        }
+    }
+
+    /// Whether the next step has something to do without any new input.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        !self.active.is_empty()
+    }
+
+    /// How long nothing will happen by itself, in ms from the current step's time. `None`: for
+    /// ever.
+    #[must_use]
+    pub fn next_wait_ms(&self) -> Option<u64> {
+        let wheel = self.wheel.next_deadline().map(|due| due.saturating_sub(self.now.engine_ms));
+        let held = |clock: ClockKind| {
+            let first = self.held[clock as usize].first()?;
+            Some(first.due_ms.saturating_sub(self.now.on(clock)))
+        };
+        let lease = self.lease_timers.first().map(|(at, _)| at.saturating_sub(self.now.mono_ms));
+        [wheel, held(ClockKind::Mono), held(ClockKind::Wall), lease].into_iter().flatten().min()
+    }
+
+    /// The time of the current step.
+    #[must_use]
+    pub fn now(&self) -> Now {
+        self.now
+    }
+
+    /// Live messages.
+    #[must_use]
+    pub fn messages(&self) -> u64 {
+        self.messages.len()
+    }
+
+    /// Rough size of [`Engine::dump`] in bytes.
+    #[must_use]
+    pub fn dump_bytes_estimate(&self) -> u64 {
+        let outcomes = self.next_sequence.min(limits::OUTCOMES_REMEMBERED as u64) * 18;
+        self.memory_bytes
+            + outcomes
+            + self.dedup.len() as u64 * 64
+            + (self.names.len() + self.durables.len()) as u64 * 96
+    }
+
+    /// Records an event and applies it.
+    fn emit(&mut self, event: &Event<'_>, sink: &mut dyn EventSink) {
+        sink.record(event);
+        self.apply(event);
+    }
+
+    fn send(&mut self, id: SessionId, outgoing: Outgoing) {
+        if let Some(session) = self.sessions.get_mut(&id.0) {
+            if session.out.is_empty() {
+                self.dirty.push(id);
+            }
+            session.out.push(outgoing);
+        }
+    }
+
+    fn destination(&self, id: DestinationId) -> Option<&Destination> {
+        self.destinations.get(id.0 as usize)?.as_deref()
+    }
+
+    fn destination_mut(&mut self, id: DestinationId) -> Option<&mut Destination> {
+        self.destinations.get_mut(id.0 as usize)?.as_deref_mut()
+    }
+
+    /// Puts a destination on the list of those with something to deliver.
+    fn activate(&mut self, id: DestinationId) {
+        if let Some(Some(destination)) = self.destinations.get_mut(id.0 as usize)
+            && !destination.active
+            && !destination.subscribers.is_empty()
+        {
+            destination.active = true;
+            self.active.push_back(id);
+        }
+    }
+
+    /// The message with this id, if it is alive.
+    fn live(&self, id: MessageId) -> Option<&messages::Entry> {
+        if id.shard() != self.shard {
+            return None;
+        }
+        self.messages.get(id.sequence()).filter(|entry| entry.id_due_ms == id.due_ms())
+    }
+
+    fn id_of(&self, sequence: u64, id_due_ms: u64) -> MessageId {
+        MessageId::new(id_due_ms, self.shard, sequence)
+    }
+}
+
+/// Refuses a batch request without items or with too many.
+fn batched<T>(items: &[T]) -> Result<(), ClientError> {
+    if items.is_empty() || items.len() > limits::BATCH_ITEMS_MAX {
+        let max = limits::BATCH_ITEMS_MAX;
+        let found = items.len();
+        return Err(ClientError::new(
+            Code::BadBatch,
+            format!("a batch of {found} items; send 1 to {max}"),
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

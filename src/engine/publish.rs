@@ -1,0 +1,212 @@
+//! Accepting messages and destinations.
+
+use std::sync::Arc;
+
+use crate::base::command::{Answer, Produced};
+use crate::base::destination::{self, Kind};
+use crate::base::error::{ClientError, Code};
+use crate::base::event::{Event, EventSink};
+use crate::base::id::{DestinationId, MessageId};
+use crate::base::message::{Delay, MessageBatch, NewMessage};
+use crate::base::time::{ClockKind, DELAY_MAX_MS, Now, delay_level_ms};
+use crate::base::{content, limits};
+
+use super::Engine;
+use super::messages::MESSAGE_OVERHEAD_BYTES;
+
+/// A delay made absolute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Due {
+    pub(super) due_ms: u64,
+    pub(super) clock: ClockKind,
+    pub(super) at_once: bool,
+}
+
+/// Turns a delay into a due time, once and for all.
+pub(super) fn resolve(now: &Now, delay: Delay) -> Result<Due, ClientError> {
+    let after =
+        |ms: u64| Due { due_ms: now.mono_ms + ms, clock: ClockKind::Mono, at_once: ms == 0 };
+    let negative = |what: &str, value: i64| {
+        ClientError::new(Code::BadDelay, format!("the {what} {value} is negative"))
+    };
+    match delay {
+        Delay::None => Ok(Due { due_ms: now.wall_ms, clock: ClockKind::Wall, at_once: true }),
+        Delay::Level(level) => {
+            u64::try_from(level).ok().and_then(delay_level_ms).map(after).ok_or_else(|| {
+                ClientError::new(Code::BadLevel, format!("delay level {level} is not from 1 to 18"))
+            })
+        }
+        Delay::After(ms) => {
+            let delay = u64::try_from(ms).map_err(|_| negative("delay", ms))?;
+            within_reach(delay)?;
+            Ok(after(delay))
+        }
+        Delay::At(at) => {
+            let due_ms = u64::try_from(at).map_err(|_| negative("due time", at))?;
+            within_reach(due_ms.saturating_sub(now.wall_ms))?;
+            Ok(Due { due_ms, clock: ClockKind::Wall, at_once: due_ms <= now.wall_ms })
+        }
+    }
+}
+
+fn within_reach(delay_ms: u64) -> Result<(), ClientError> {
+    if delay_ms > DELAY_MAX_MS {
+        return Err(ClientError::new(
+            Code::DelayTooLong,
+            format!(
+                "the message is due in {delay_ms} ms; at most 40 days ({DELAY_MAX_MS} ms) are allowed"
+            ),
+        ));
+    }
+    Ok(())
+}
+
+impl Engine {
+    pub(super) fn produce(
+        &mut self,
+        name: &[u8],
+        batch: &MessageBatch,
+        refuse_new: Option<Code>,
+        sink: &mut dyn EventSink,
+    ) -> Result<Answer, ClientError> {
+        if let Some(code) = refuse_new {
+            self.totals.refused += batch.count() as u64;
+            return Err(code.into());
+        }
+        let destination = self.named(name, sink)?;
+        let mut results = Vec::with_capacity(batch.count());
+        for message in batch.iter() {
+            let result = self.produce_one(destination, &message, sink);
+            self.totals.refused += u64::from(result.is_err());
+            results.push(result.map_err(Box::new));
+        }
+        Ok(Answer::Produced(results))
+    }
+
+    fn produce_one(
+        &mut self,
+        destination: DestinationId,
+        message: &NewMessage<'_>,
+        sink: &mut dyn EventSink,
+    ) -> Result<Produced, ClientError> {
+        content::check(message.content)?;
+        if message.priority > limits::PRIORITY_MAX {
+            return Err(ClientError::new(
+                Code::BadPriority,
+                format!("priority {} is not from 0 to 9", message.priority),
+            ));
+        }
+        if message.dedup.len() > limits::DEDUP_BYTES_MAX {
+            return Err(Code::BadDedupId.into());
+        }
+        let due = resolve(&self.now, message.delay)?;
+        if !message.dedup.is_empty()
+            && let Some(id) = self.dedup.get(destination, message.dedup, self.now.mono_ms)
+        {
+            self.totals.duplicates += 1;
+            return Ok(Produced { id, duplicate: true });
+        }
+        let bytes = message.content.len() as u64 + MESSAGE_OVERHEAD_BYTES;
+        if self.memory_bytes + bytes > self.config.max_memory {
+            return Err(Code::MemoryFull.into());
+        }
+        let id = MessageId::new(due.due_ms, self.shard, self.next_sequence);
+        let expires_mono_ms =
+            message.expires_after_ms.map_or(0, |ttl| self.now.mono_ms.saturating_add(ttl).max(1));
+        self.totals.produced += 1;
+        let event = Event::Produced {
+            id,
+            destination,
+            priority: message.priority,
+            clock: due.clock,
+            at_once: due.at_once,
+            expires_mono_ms,
+            dedup: message.dedup,
+            content: message.content,
+        };
+        self.emit(&event, sink);
+        Ok(Produced { id, duplicate: false })
+    }
+
+    /// The destination with this name, created if need be.
+    pub(super) fn named(
+        &mut self,
+        name: &[u8],
+        sink: &mut dyn EventSink,
+    ) -> Result<DestinationId, ClientError> {
+        if let Some((last, id)) = &self.last_named
+            && last.as_bytes() == name
+        {
+            return Ok(*id);
+        }
+        let (text, kind) = destination::parse(name)?;
+        let id = match self.names.get(text) {
+            Some(id) => *id,
+            None => self.create(text, kind, sink)?,
+        };
+        self.last_named = Some((Arc::from(text), id));
+        Ok(id)
+    }
+
+    fn create(
+        &mut self,
+        name: &str,
+        kind: Kind,
+        sink: &mut dyn EventSink,
+    ) -> Result<DestinationId, ClientError> {
+        // A dead letter destination is never the one too many: a message has to go somewhere.
+        if kind != Kind::DeadLetter && self.names.len() >= self.config.max_destinations {
+            return Err(Code::TooManyDestinations.into());
+        }
+        let id = DestinationId(self.destinations.len() as u32);
+        self.emit(&Event::DestinationCreated { destination: id, name }, sink);
+        Ok(id)
+    }
+
+    /// The dead letter destination of a queue, created if need be.
+    pub(super) fn dead_letters_of(
+        &mut self,
+        name: &str,
+        sink: &mut dyn EventSink,
+    ) -> DestinationId {
+        let name = destination::dead_letter_name(name);
+        match self.names.get(name.as_str()) {
+            Some(id) => *id,
+            None => {
+                let id = DestinationId(self.destinations.len() as u32);
+                self.emit(&Event::DestinationCreated { destination: id, name: &name }, sink);
+                id
+            }
+        }
+    }
+
+    pub(super) fn create_destination(
+        &mut self,
+        name: &[u8],
+        refuse_new: Option<Code>,
+        sink: &mut dyn EventSink,
+    ) -> Result<Answer, ClientError> {
+        if let Some(code) = refuse_new {
+            return Err(code.into());
+        }
+        self.named(name, sink).map(|_| Answer::Done)
+    }
+
+    pub(super) fn find_destination(&self, name: &[u8]) -> Result<DestinationId, ClientError> {
+        let (text, _) = destination::parse(name)?;
+        self.names.get(text).copied().ok_or_else(|| {
+            ClientError::new(Code::DestinationNotFound, format!("there is no destination {text}"))
+        })
+    }
+
+    pub(super) fn delete_destination(
+        &mut self,
+        name: &[u8],
+        sink: &mut dyn EventSink,
+    ) -> Result<Answer, ClientError> {
+        let id = self.find_destination(name)?;
+        self.end_subscriptions_of(id);
+        self.emit(&Event::DestinationDeleted { destination: id }, sink);
+        Ok(Answer::Done)
+    }
+}

@@ -1,0 +1,90 @@
+//! Cancel and reschedule: exact answers, decided in order with firing.
+
+use crate::base::command::{Answer, Verdict};
+use crate::base::error::ClientError;
+use crate::base::event::{Event, EventSink};
+use crate::base::id::{Key, MessageId};
+use crate::base::lifecycle::State;
+use crate::base::message::Delay;
+
+use super::messages::Entry;
+use super::publish::resolve;
+use super::{Engine, batched};
+
+impl Engine {
+    pub(super) fn cancel(&mut self, id: MessageId, sink: &mut dyn EventSink) -> Verdict {
+        if let Some(refused) = self.refuse_unless_scheduled(id) {
+            return refused;
+        }
+        self.totals.cancelled += 1;
+        self.emit(&Event::Cancelled { id }, sink);
+        Verdict { id, done: true, state: State::Cancelled, due_ms: 0 }
+    }
+
+    pub(super) fn reschedule(
+        &mut self,
+        items: &[(MessageId, Delay)],
+        sink: &mut dyn EventSink,
+    ) -> Result<Answer, ClientError> {
+        batched(items)?;
+        // All or nothing on what the caller can get wrong; each message on where it stands.
+        let mut dues = Vec::with_capacity(items.len());
+        for (_, delay) in items {
+            dues.push(resolve(&self.now, *delay)?);
+        }
+        let mut verdicts = Vec::with_capacity(items.len());
+        for ((id, _), due) in items.iter().zip(dues) {
+            if let Some(refused) = self.refuse_unless_scheduled(*id) {
+                verdicts.push(refused);
+                continue;
+            }
+            self.totals.rescheduled += 1;
+            self.emit(
+                &Event::Rescheduled {
+                    id: *id,
+                    due_ms: due.due_ms,
+                    clock: due.clock,
+                    at_once: due.at_once,
+                },
+                sink,
+            );
+            let state = if due.at_once { State::Ready } else { State::Scheduled };
+            verdicts.push(Verdict { id: *id, done: true, state, due_ms: due.due_ms });
+        }
+        Ok(Answer::Verdicts(verdicts))
+    }
+
+    fn refuse_unless_scheduled(&self, id: MessageId) -> Option<Verdict> {
+        let (state, due_ms) = self.state_of(id);
+        (state != State::Scheduled).then_some(Verdict { id, done: false, state, due_ms })
+    }
+
+    /// Where a message stands and its current due time (0 when not known).
+    pub(super) fn state_of(&self, id: MessageId) -> (State, u64) {
+        match self.live(id) {
+            Some(entry) if self.destination(entry.destination).is_some() => {
+                (entry.state, entry.due_ms)
+            }
+            Some(_) => (State::Gone, 0),
+            None => (self.outcome_of(id), 0),
+        }
+    }
+
+    fn outcome_of(&self, id: MessageId) -> State {
+        if let Some(state) = self.outcomes.get(id) {
+            return state;
+        }
+        let sequence = id.sequence();
+        let ours = id.shard() == self.shard && (1..self.next_sequence).contains(&sequence);
+        // The sequence is alive under another due time: this id never existed.
+        if ours && self.messages.get(sequence).is_none() { State::Gone } else { State::Unknown }
+    }
+
+    /// Takes a scheduled message out of the wheel or the held-back set.
+    pub(super) fn unschedule(&mut self, sequence: u64, entry: &Entry) {
+        let key = Key { due_ms: entry.due_ms, sequence };
+        if !self.held[entry.clock as usize].remove(&key) {
+            self.wheel.cancel(key);
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Subscriptions and leases: who receives what, and what is out with whom.
+//!
+//! All of it is soft state of the live engine, save what a durable subscription has acknowledged.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::base::id::{DestinationId, SessionId};
+use crate::base::limits;
+
+use super::cursor::Cursor;
+
+/// A durable subscription of a topic: a named cursor that outlives its sessions.
+#[derive(Debug)]
+pub(super) struct Durable {
+    pub(super) destination: DestinationId,
+    pub(super) name: Box<str>,
+    pub(super) cursor: Cursor,
+    /// The slot attached to it now.
+    pub(super) attached: bool,
+}
+
+/// An attached subscription.
+#[derive(Debug)]
+pub(super) struct Subscription {
+    pub(super) session: SessionId,
+    /// The session's own number for it.
+    pub(super) number: u32,
+    pub(super) destination: DestinationId,
+    pub(super) credit: u32,
+    pub(super) ack_timeout_ms: u64,
+    /// Messages out and not acknowledged.
+    pub(super) in_flight: u32,
+    /// Content bytes out and not acknowledged.
+    pub(super) bytes_in_flight: usize,
+    /// When the oldest leases run out, in order: ack timeouts are equal within a subscription.
+    /// Entries whose lease has ended are dropped lazily.
+    pub(super) deadlines: VecDeque<Deadline>,
+    /// The engine timer that stands for the front of `deadlines`, ms.
+    pub(super) timer: Option<u64>,
+    /// It stands in its queue's list of waiting consumers.
+    pub(super) waiting: bool,
+    pub(super) role: Role,
+}
+
+/// What a subscription is about.
+#[derive(Debug)]
+pub(super) enum Role {
+    /// Takes messages of a work queue.
+    Consumer,
+    /// Reads a topic.
+    Reader(Reader),
+}
+
+/// The end of one lease.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Deadline {
+    pub(super) at_mono_ms: u64,
+    /// Queue: the sequence. Topic: the offset.
+    pub(super) position: u64,
+    /// Which delivery of the message this lease was.
+    pub(super) attempt: u16,
+}
+
+/// A topic subscription's place in the log.
+#[derive(Debug)]
+pub(super) struct Reader {
+    /// Durable subscription number, if it is one.
+    pub(super) durable: Option<u32>,
+    /// Acknowledged offsets, when ephemeral; a durable one keeps them in [`Durable`].
+    pub(super) cursor: Cursor,
+    /// Next offset to deliver for the first time.
+    pub(super) next: u64,
+    /// Out: offset to (delivery number, content bytes).
+    pub(super) out: BTreeMap<u64, (u16, usize)>,
+    /// To deliver again: offset to deliveries so far.
+    pub(super) again: BTreeMap<u64, u16>,
+}
+
+impl Subscription {
+    /// Room for one more message in flight.
+    pub(super) fn has_credit(&self) -> bool {
+        self.in_flight < self.credit
+            && (self.in_flight == 0
+                || self.bytes_in_flight < limits::SUBSCRIPTION_BYTES_IN_FLIGHT_MAX)
+    }
+
+    pub(super) fn took(&mut self, bytes: usize, deadline: Deadline) {
+        self.in_flight += 1;
+        self.bytes_in_flight += bytes;
+        self.deadlines.push_back(deadline);
+    }
+
+    pub(super) fn released(&mut self, bytes: usize) {
+        self.in_flight -= 1;
+        self.bytes_in_flight -= bytes;
+    }
+
+    /// Whether `deadlines` holds so many ended leases that it should be cleaned.
+    pub(super) fn deadlines_need_cleaning(&self) -> bool {
+        self.deadlines.len() > 2 * self.in_flight as usize + 64
+    }
+}
+
+/// Attached subscriptions by slot; slots are used again.
+#[derive(Debug, Default)]
+pub(super) struct Slots {
+    slots: Vec<Option<Subscription>>,
+    free: Vec<u32>,
+}
+
+impl Slots {
+    pub(super) fn insert(&mut self, subscription: Subscription) -> u32 {
+        if let Some(slot) = self.free.pop() {
+            self.slots[slot as usize] = Some(subscription);
+            slot
+        } else {
+            self.slots.push(Some(subscription));
+            (self.slots.len() - 1) as u32
+        }
+    }
+
+    pub(super) fn get(&self, slot: u32) -> Option<&Subscription> {
+        self.slots.get(slot as usize)?.as_ref()
+    }
+
+    pub(super) fn get_mut(&mut self, slot: u32) -> Option<&mut Subscription> {
+        self.slots.get_mut(slot as usize)?.as_mut()
+    }
+
+    pub(super) fn remove(&mut self, slot: u32) -> Option<Subscription> {
+        let subscription = self.slots.get_mut(slot as usize)?.take()?;
+        self.free.push(slot);
+        Some(subscription)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+}

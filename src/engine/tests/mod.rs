@@ -1,0 +1,9 @@
+//! The engine without anything around it: virtual time, batches kept in memory, and after every
+//! step a second engine that replays them must have the same durable state.
+
+mod clocks;
+mod queue;
+mod random;
+mod rig;
+mod schedule;
+mod topic;

@@ -1,0 +1,255 @@
+//! Work queues: each message to one consumer, again until it is acknowledged or dead.
+
+use super::rig::{A, B, Rig, ack, after, produce, subscribe};
+use crate::base::command::{Answer, Command};
+use crate::base::config::ShardConfig;
+use crate::base::error::Code;
+use crate::base::lifecycle::State;
+use crate::base::limits;
+use crate::base::message::Message;
+
+#[test]
+fn a_message_goes_to_one_consumer_and_is_gone_when_acknowledged() {
+    let mut rig = Rig::new();
+    rig.subscribe(A, 1, "/queue/q", 10);
+    rig.subscribe(B, 1, "/queue/q", 10);
+    let id = rig.publish("/queue/q", Message::new("x"));
+    let received = rig.take_received();
+    assert_eq!(received.len(), 1);
+    assert_eq!((received[0].1.id, received[0].1.attempt), (id, 1));
+    assert_eq!(rig.state(id), State::InFlight);
+    assert_eq!(rig.verdict(ack(1, &[id])), (true, State::Acknowledged));
+    assert_eq!(rig.verdict(ack(1, &[id])), (false, State::Acknowledged));
+    assert_eq!(rig.state(id), State::Acknowledged);
+    rig.pass(10_000_000);
+    assert!(rig.ids().is_empty());
+    rig.check_replay();
+}
+
+#[test]
+fn consumers_take_turns_and_credit_bounds_what_is_out() {
+    let mut rig = Rig::new();
+    rig.subscribe(A, 1, "/queue/q", 3);
+    rig.subscribe(B, 1, "/queue/q", 2);
+    rig.ask(produce("/queue/q", &vec![Message::new("x"); 20]));
+    let received = rig.take_received();
+    let to = |session| received.iter().filter(|(s, _)| *s == session).count();
+    assert_eq!((to(A), to(B)), (3, 2));
+    let first = received[0].1.id;
+    rig.ask(ack(1, &[first]));
+    assert_eq!(rig.ids().len(), 1, "one acknowledged, one more sent");
+}
+
+#[test]
+fn bytes_in_flight_are_bounded_but_one_message_always_passes() {
+    let mut rig = Rig::new();
+    let big = Message::new(vec![7; limits::BODY_BYTES_MAX]);
+    rig.subscribe(A, 1, "/queue/q", 100);
+    rig.ask(produce("/queue/q", &vec![big; 20]));
+    let most = limits::SUBSCRIPTION_BYTES_IN_FLIGHT_MAX / limits::BODY_BYTES_MAX;
+    assert!((1..=most).contains(&rig.ids().len()));
+}
+
+#[test]
+fn a_timeout_a_reject_and_a_lost_session_deliver_again() {
+    let mut rig = Rig::new();
+    rig.subscribe_1s(A, 1, "/queue/q", 10);
+    let id = rig.publish("/queue/q", Message::new("x"));
+    rig.pass(999);
+    assert_eq!(rig.take_received().len(), 1);
+    rig.pass(1);
+    assert_eq!(rig.take_received()[0].1.attempt, 2, "ack timeout");
+    let reject = Command::Reject { subscription: 1, ids: vec![id], requeue: true };
+    assert_eq!(rig.verdict(reject), (true, State::Ready));
+    assert_eq!(rig.take_received()[0].1.attempt, 3, "reject");
+    rig.engine.close_session(A);
+    rig.subscribe_1s(B, 7, "/queue/q", 10);
+    let received = rig.take_received();
+    assert_eq!((received[0].0, received[0].1.attempt), (B, 4));
+    // The engine no longer knows session A, so B asks.
+    let answers = rig.step(vec![(B, ack(7, &[id]))]);
+    assert!(matches!(&answers[0], Answer::Verdicts(v) if v[0].done));
+    rig.check_replay();
+}
+
+#[test]
+fn what_came_back_goes_out_before_what_waited() {
+    let mut rig = Rig::new();
+    rig.subscribe_1s(A, 1, "/queue/q", 1);
+    let first = rig.publish("/queue/q", Message::new("1"));
+    let second = rig.publish("/queue/q", Message::new("2"));
+    rig.pass(1_000);
+    assert_eq!(rig.ids(), [first, first]);
+    rig.ask(ack(1, &[first]));
+    assert_eq!(rig.ids(), [second]);
+}
+
+#[test]
+fn too_many_failures_make_a_dead_letter_that_can_be_consumed() {
+    let mut rig = Rig::with(ShardConfig { max_failures: 3, ..ShardConfig::default() });
+    rig.subscribe_1s(A, 1, "/queue/q", 10);
+    let id = rig.publish("/queue/q", Message::new("x"));
+    let reject = |requeue| Command::Reject { subscription: 1, ids: vec![id], requeue };
+    assert_eq!(rig.verdict(reject(true)), (true, State::Ready));
+    assert_eq!(rig.verdict(reject(true)), (true, State::Ready));
+    assert_eq!(rig.verdict(reject(true)), (true, State::Dead));
+    assert_eq!(rig.ids(), [id; 3], "never more than the bound");
+    assert_eq!(rig.state(id), State::Dead);
+    rig.restart(5);
+    assert_eq!(rig.state(id), State::Dead);
+    rig.subscribe_1s(B, 1, "/dlq/queue/q", 10);
+    assert_eq!(rig.ids(), [id]);
+    // The dead do not die again: they come back.
+    rig.pass(1_000);
+    assert_eq!(rig.ids(), [id]);
+    rig.check_replay();
+    assert_eq!(rig.verdict(ack(0, &[id])), (true, State::Acknowledged));
+    rig.check_replay();
+}
+
+#[test]
+fn a_reject_for_good_is_a_dead_letter_at_once() {
+    let mut rig = Rig::new();
+    rig.subscribe(A, 1, "/queue/q", 10);
+    let id = rig.publish("/queue/q", Message::new("x"));
+    let reject = Command::Reject { subscription: 1, ids: vec![id], requeue: false };
+    assert_eq!(rig.verdict(reject), (true, State::Dead));
+    rig.check_replay();
+}
+
+#[test]
+fn a_late_acknowledgement_counts_also_after_a_restart() {
+    let mut rig = Rig::new();
+    rig.subscribe(A, 1, "/queue/q", 10);
+    let id = rig.publish("/queue/q", Message::new("x"));
+    rig.restart(10_000);
+    assert_eq!(rig.verdict(ack(0, &[id])), (true, State::Acknowledged));
+    rig.subscribe(A, 1, "/queue/q", 10);
+    assert!(rig.ids().is_empty(), "acknowledged stays acknowledged");
+    rig.check_replay();
+}
+
+#[test]
+fn after_a_restart_what_had_fired_counts_as_delivered_before() {
+    let mut rig = Rig::new();
+    let fired = rig.publish("/queue/q", Message::new("x"));
+    let later = rig.publish("/queue/q", after(60_000));
+    rig.restart(10);
+    rig.subscribe(A, 1, "/queue/q", 10);
+    rig.pass(60_000);
+    let received = rig.take_received();
+    let attempt = |id| received.iter().find(|(_, d)| d.id == id).unwrap().1.attempt;
+    assert_eq!((attempt(fired), attempt(later)), (2, 1));
+}
+
+#[test]
+fn an_acknowledgement_of_what_never_fired_is_refused() {
+    let mut rig = Rig::new();
+    let id = rig.publish("/queue/q", after(1_000));
+    assert_eq!(rig.verdict(ack(0, &[id])), (false, State::Scheduled));
+    rig.subscribe(A, 1, "/queue/q", 10);
+    rig.pass(1_000);
+    assert_eq!(rig.ids(), [id]);
+}
+
+#[test]
+fn a_cumulative_acknowledgement_takes_all_before() {
+    let mut rig = Rig::new();
+    rig.subscribe(A, 1, "/queue/q", 10);
+    rig.ask(produce("/queue/q", &vec![Message::new("x"); 5]));
+    let ids = rig.ids();
+    let up_to = Command::Acknowledge { subscription: 1, ids: vec![ids[3]], cumulative: true };
+    assert_eq!(rig.verdict(up_to), (true, State::Acknowledged));
+    assert_eq!(ids.map_state(&mut rig), "AAAAI");
+    rig.check_replay();
+}
+
+trait MapState {
+    fn map_state(&self, rig: &mut Rig) -> String;
+}
+
+impl MapState for Vec<crate::base::id::MessageId> {
+    fn map_state(&self, rig: &mut Rig) -> String {
+        let word = |state| match state {
+            State::Acknowledged => 'A',
+            State::InFlight => 'I',
+            _ => '?',
+        };
+        self.iter().map(|id| word(rig.state(*id))).collect()
+    }
+}
+
+#[test]
+fn an_expired_message_is_not_delivered() {
+    let mut rig = Rig::new();
+    let id = rig.publish("/queue/q", Message::new("x").with_expiry(100));
+    let kept = rig.publish("/queue/q", Message::new("y").with_expiry(101));
+    rig.pass(100);
+    rig.subscribe(A, 1, "/queue/q", 10);
+    assert_eq!(rig.ids(), [kept]);
+    assert_eq!(rig.state(id), State::Expired);
+    rig.check_replay();
+}
+
+#[test]
+fn subscribing_is_checked() {
+    let mut rig = Rig::new();
+    rig.subscribe(A, 1, "/queue/q", 10);
+    let mut code = |command| match rig.ask(command) {
+        Answer::Failed(error) => error.code,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(code(subscribe(1, "/queue/q", 1)), Code::SubscriptionExists);
+    assert_eq!(code(subscribe(2, "/queue/q", 0)), Code::BadCredit);
+    assert_eq!(code(subscribe(2, "/queue/q", limits::CREDIT_MAX + 1)), Code::BadCredit);
+    assert_eq!(code(subscribe(2, "nowhere", 1)), Code::BadDestination);
+    let missing = Command::Unsubscribe { subscription: 9, delete: false };
+    assert_eq!(code(missing), Code::SubscriptionNotFound);
+    assert_eq!(
+        code(ack(9, &[crate::base::id::MessageId::new(1, 0, 1)])),
+        Code::SubscriptionNotFound
+    );
+    for number in 2..=limits::SUBSCRIPTIONS_PER_SESSION_MAX as u32 {
+        rig.subscribe(A, number, "/queue/q", 1);
+    }
+    let one_more = subscribe(limits::SUBSCRIPTIONS_PER_SESSION_MAX as u32 + 1, "/queue/q", 1);
+    assert!(matches!(rig.ask(one_more), Answer::Failed(e) if e.code == Code::TooManySubscriptions));
+}
+
+#[test]
+fn deleting_a_destination_ends_its_consumers_and_drops_what_is_scheduled_for_it() {
+    let mut rig = Rig::new();
+    rig.subscribe(A, 1, "/queue/q", 1);
+    let out = rig.publish("/queue/q", Message::new("x"));
+    let ready = rig.publish("/queue/q", Message::new("y"));
+    let later = rig.publish("/queue/q", after(1_000));
+    let name = bytes::Bytes::from_static(b"/queue/q");
+    assert_eq!(rig.ask(Command::DeleteDestination { name }), Answer::Done);
+    assert_eq!(rig.ended, [(A, 1)]);
+    rig.take_received();
+    rig.subscribe(A, 1, "/queue/q", 10);
+    let new = rig.publish("/queue/q", Message::new("z"));
+    rig.pass(2_000);
+    assert!(rig.ids().iter().all(|id| *id == new), "an older generation came through");
+    for id in [out, ready, later] {
+        assert_eq!(rig.state(id), State::Gone);
+    }
+    rig.check_replay();
+}
+
+#[test]
+fn memory_for_messages_is_bounded() {
+    let mut rig = Rig::with(ShardConfig { max_memory: 10_000, ..ShardConfig::default() });
+    let mut accepted = Vec::new();
+    let code = loop {
+        match rig.try_publish("/queue/q", Message::new(vec![0; 100])) {
+            Ok((id, _)) => accepted.push(id),
+            Err(code) => break code,
+        }
+    };
+    assert_eq!(code, Code::MemoryFull);
+    assert!((20..60).contains(&accepted.len()), "{}", accepted.len());
+    // Taking one away makes room for one.
+    rig.verdict(ack(0, &accepted[..1]));
+    assert!(rig.try_publish("/queue/q", Message::new(vec![0; 100])).is_ok());
+}

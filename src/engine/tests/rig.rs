@@ -1,0 +1,255 @@
+//! One helper for all engine tests.
+
+use bytes::Bytes;
+
+use super::super::Engine;
+use crate::base::command::{Answer, Command, Delivery, Outgoing, StartAt, Subscribe};
+use crate::base::config::ShardConfig;
+use crate::base::error::Code;
+use crate::base::event::{BatchMeta, Event, EventSink};
+use crate::base::id::{MessageId, SessionId};
+use crate::base::lifecycle::State;
+use crate::base::limits;
+use crate::base::message::{Delay, Message, MessageBatch};
+use crate::base::time::Now;
+use crate::codec::event;
+
+pub(super) const START: u64 = 1_700_000_000_000;
+pub(super) const A: SessionId = SessionId(1);
+pub(super) const B: SessionId = SessionId(2);
+
+#[derive(Default)]
+struct Encoded(Vec<u8>);
+
+impl EventSink for Encoded {
+    fn record(&mut self, event: &Event<'_>) {
+        event::encode(event, &mut self.0);
+    }
+}
+
+/// An engine, its journal in memory, and what it sent.
+pub(super) struct Rig {
+    pub(super) engine: Engine,
+    pub(super) now: Now,
+    pub(super) config: ShardConfig,
+    journal: Vec<(BatchMeta, Vec<u8>)>,
+    pub(super) received: Vec<(SessionId, Delivery)>,
+    pub(super) ended: Vec<(SessionId, u32)>,
+    answers: Vec<(u64, Answer)>,
+    next_tag: u64,
+}
+
+impl Rig {
+    pub(super) fn new() -> Self {
+        Self::with(ShardConfig::default())
+    }
+
+    pub(super) fn with(config: ShardConfig) -> Self {
+        let now = Now::all(START);
+        let mut rig = Self {
+            engine: Engine::new(config.clone(), now),
+            now,
+            config,
+            journal: Vec::new(),
+            received: Vec::new(),
+            ended: Vec::new(),
+            answers: Vec::new(),
+            next_tag: 1,
+        };
+        rig.engine.open_session(A);
+        rig.engine.open_session(B);
+        rig
+    }
+
+    /// One step as the shard does it.
+    pub(super) fn step(&mut self, commands: Vec<(SessionId, Command)>) -> Vec<Answer> {
+        self.step_limited(commands, 1_000_000)
+    }
+
+    pub(super) fn step_limited(
+        &mut self,
+        commands: Vec<(SessionId, Command)>,
+        limit: usize,
+    ) -> Vec<Answer> {
+        let mut sink = Encoded::default();
+        let fired = self.engine.fire(self.now, limit);
+        let first = self.next_tag;
+        for (session, command) in commands {
+            self.engine.execute(session, self.next_tag, command, None, &mut sink);
+            self.next_tag += 1;
+        }
+        self.engine.run_timers(1_000_000, &mut sink);
+        self.engine.dispatch(1_000_000, &mut sink);
+        self.engine.retain_topics(&mut sink);
+        if fired.any || !sink.0.is_empty() {
+            self.journal.push((self.engine.batch_meta(), sink.0));
+        }
+        let (received, answers, ended) = (&mut self.received, &mut self.answers, &mut self.ended);
+        self.engine.take_outgoing(|session, batch| {
+            for outgoing in batch {
+                match outgoing {
+                    Outgoing::Deliver(delivery) => received.push((session, delivery)),
+                    Outgoing::Answer { tag, answer } => answers.push((tag, answer)),
+                    Outgoing::Ended { subscription, .. } => ended.push((session, subscription)),
+                }
+            }
+        });
+        let mut mine: Vec<_> = self.answers.drain(..).collect();
+        mine.sort_by_key(|(tag, _)| *tag);
+        assert_eq!(mine.len() as u64, self.next_tag - first, "each command has one answer");
+        mine.into_iter().map(|(_, answer)| answer).collect()
+    }
+
+    pub(super) fn ask(&mut self, command: Command) -> Answer {
+        self.step(vec![(A, command)]).remove(0)
+    }
+
+    /// Lets time pass on all clocks, and a step happen.
+    pub(super) fn pass(&mut self, ms: u64) {
+        self.now = Now {
+            mono_ms: self.now.mono_ms + ms,
+            wall_ms: self.now.wall_ms + ms,
+            engine_ms: self.now.engine_ms + ms,
+        };
+        self.step(vec![]);
+    }
+
+    pub(super) fn publish(&mut self, to: &str, message: Message) -> MessageId {
+        match &self.try_publish(to, message) {
+            Ok((id, false)) => *id,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(super) fn try_publish(
+        &mut self,
+        to: &str,
+        message: Message,
+    ) -> Result<(MessageId, bool), Code> {
+        match self.ask(produce(to, &[message])) {
+            Answer::Produced(mut results) => {
+                let result = results.remove(0);
+                result.map(|p| (p.id, p.duplicate)).map_err(|error| error.code)
+            }
+            Answer::Failed(error) => Err(error.code),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(super) fn subscribe(&mut self, session: SessionId, number: u32, to: &str, credit: u32) {
+        self.do_subscribe(session, subscribe(number, to, credit));
+    }
+
+    /// With an ack timeout of one second.
+    pub(super) fn subscribe_1s(&mut self, session: SessionId, number: u32, to: &str, credit: u32) {
+        self.do_subscribe(session, subscribe_for(number, to, credit, 1_000));
+    }
+
+    fn do_subscribe(&mut self, session: SessionId, command: Command) {
+        let answer = self.step(vec![(session, command)]).remove(0);
+        assert!(matches!(answer, Answer::Subscribed { .. }), "{answer:?}");
+    }
+
+    pub(super) fn state(&mut self, id: MessageId) -> State {
+        match self.ask(Command::Query { ids: vec![id] }) {
+            Answer::Statuses(statuses) => statuses[0].state,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Asks for something done to one message: whether it was, and where the message stands.
+    pub(super) fn verdict(&mut self, command: Command) -> (bool, State) {
+        match self.ask(command) {
+            Answer::Verdicts(verdicts) => (verdicts[0].done, verdicts[0].state),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(super) fn take_received(&mut self) -> Vec<(SessionId, Delivery)> {
+        std::mem::take(&mut self.received)
+    }
+
+    /// The ids delivered since the last look.
+    pub(super) fn ids(&mut self) -> Vec<MessageId> {
+        self.take_received().into_iter().map(|(_, delivery)| delivery.id).collect()
+    }
+
+    /// An engine that has only read the journal.
+    pub(super) fn replayed(&self) -> Engine {
+        let mut engine = Engine::new(self.config.clone(), Now::default());
+        for (meta, payload) in &self.journal {
+            engine.begin_replayed(meta);
+            let mut rest = &payload[..];
+            while !rest.is_empty() {
+                engine.apply(&event::decode(&mut rest).unwrap());
+            }
+        }
+        engine
+    }
+
+    /// Goal: replay_equals_live. Also: a baseline of the state rebuilds the state.
+    pub(super) fn check_replay(&self) {
+        let live = dump(&self.engine);
+        assert_eq!(live, dump(&self.replayed()), "replay differs from live");
+        let mut rebuilt = Engine::new(self.config.clone(), Now::default());
+        let meta = BatchMeta { baseline: true, released: [0; 2], ..self.engine.batch_meta() };
+        rebuilt.begin_replayed(&meta);
+        let mut rest = &live[..];
+        while !rest.is_empty() {
+            rebuilt.apply(&event::decode(&mut rest).unwrap());
+        }
+        assert_eq!(live, dump(&rebuilt), "a baseline does not rebuild the state");
+    }
+
+    /// Stops and starts again: sessions and leases are gone, time may have passed.
+    pub(super) fn restart(&mut self, stopped_ms: u64) {
+        self.check_replay();
+        self.engine = self.replayed();
+        self.engine.finish_replay();
+        self.engine.open_session(A);
+        self.engine.open_session(B);
+        self.received.clear();
+        self.pass(stopped_ms);
+    }
+}
+
+pub(super) fn dump(engine: &Engine) -> Vec<u8> {
+    let mut sink = Encoded::default();
+    engine.dump(&mut sink);
+    sink.0
+}
+
+pub(super) fn produce(to: &str, messages: &[Message]) -> Command {
+    let mut bytes = Vec::new();
+    for message in messages {
+        message.encode(&mut bytes).unwrap();
+    }
+    Command::Produce {
+        destination: Bytes::copy_from_slice(to.as_bytes()),
+        batch: MessageBatch::parse(bytes.into(), messages.len()).unwrap(),
+    }
+}
+
+/// With the longest ack timeout, so that a test about something else sees no second delivery.
+pub(super) fn subscribe(number: u32, to: &str, credit: u32) -> Command {
+    subscribe_for(number, to, credit, *limits::ACK_TIMEOUT_RANGE_MS.end())
+}
+
+fn subscribe_for(number: u32, to: &str, credit: u32, ack_timeout_ms: u64) -> Command {
+    Command::Subscribe(Subscribe {
+        subscription: number,
+        destination: Bytes::copy_from_slice(to.as_bytes()),
+        credit,
+        ack_timeout_ms,
+        durable: Bytes::new(),
+        start: StartAt::Earliest,
+    })
+}
+
+pub(super) fn ack(subscription: u32, ids: &[MessageId]) -> Command {
+    Command::Acknowledge { subscription, ids: ids.to_vec(), cumulative: false }
+}
+
+pub(super) fn after(ms: i64) -> Message {
+    Message::new("body").with_delay(Delay::After(ms))
+}

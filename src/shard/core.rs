@@ -1,0 +1,311 @@
+//! One step of a shard: take the time, fire, carry out, commit, release.
+//!
+//! The same step runs under the shard's thread and under a simulator.
+
+use std::collections::VecDeque;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::command::{Answer, Command};
+use crate::base::error::{ClientError, Code};
+use crate::base::event::{BatchMeta, Event, EventSink};
+use crate::base::id::SessionId;
+use crate::base::limits;
+use crate::codec::event;
+use crate::codec::frame::BatchBuffer;
+use crate::engine::Engine;
+use crate::env::clock::Clock;
+use crate::journal::{Journal, JournalError, Room};
+
+use super::broker::{Input, Outbox};
+use super::timekeeper::{ClockNote, Reading, Timekeeper};
+
+/// A live state may be rewritten as a baseline when the journal is this many times its size.
+const BASELINE_GAIN: u64 = 8;
+/// The clocks are looked at this often, whatever happens.
+const IDLE_MAX: Duration = Duration::from_millis(500);
+
+/// Encodes events into the batch of the step.
+struct BatchSink<'a>(&'a mut BatchBuffer);
+
+impl EventSink for BatchSink<'_> {
+    fn record(&mut self, event: &Event<'_>) {
+        event::encode(event, self.0.payload_mut());
+    }
+}
+
+/// Work taken from the inbox, some of it perhaps half done.
+enum Work {
+    Open(SessionId, Box<dyn Outbox>),
+    Requests(SessionId, std::vec::IntoIter<(u64, Command)>),
+    Close(SessionId),
+}
+
+/// A shard without its thread.
+pub(super) struct Core {
+    engine: Engine,
+    journal: Box<dyn Journal>,
+    batch: BatchBuffer,
+    keeper: Timekeeper,
+    clock: Arc<dyn Clock>,
+    outboxes: HashMap<SessionId, Box<dyn Outbox>>,
+    work: VecDeque<Work>,
+    /// More is due than the last step could fire or time out.
+    overdue: bool,
+    baseline_checked_at: u64,
+    commits: u64,
+    commit_ns_max: u64,
+    commit_ns_total: u64,
+    baselines: u64,
+}
+
+impl Core {
+    pub(super) fn new(
+        engine: Engine,
+        journal: Box<dyn Journal>,
+        keeper: Timekeeper,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self {
+            engine,
+            journal,
+            batch: BatchBuffer::new(),
+            keeper,
+            clock,
+            outboxes: HashMap::new(),
+            work: VecDeque::new(),
+            overdue: false,
+            baseline_checked_at: 0,
+            commits: 0,
+            commit_ns_max: 0,
+            commit_ns_total: 0,
+            baselines: 0,
+        }
+    }
+
+    /// Puts an input in line for the next step. `false`: the shard is asked to stop.
+    pub(super) fn take(&mut self, input: Input) -> bool {
+        self.work.push_back(match input {
+            Input::Open(session, outbox) => Work::Open(session, outbox),
+            Input::Requests(session, requests) => Work::Requests(session, requests.into_iter()),
+            Input::Close(session) => Work::Close(session),
+            Input::ReleaseClock => {
+                self.keeper.release();
+                return true;
+            }
+            Input::Stop => return false,
+        });
+        true
+    }
+
+    /// Inputs in line.
+    pub(super) fn backlog(&self) -> usize {
+        self.work.len()
+    }
+
+    /// How long the next step can wait when nothing comes in.
+    pub(super) fn wait(&self) -> Duration {
+        if self.overdue || !self.work.is_empty() || self.engine.has_work() {
+            return Duration::ZERO;
+        }
+        let now = self.engine.now();
+        let engine = self.engine.next_wait_ms();
+        let journal =
+            self.journal.next_maintenance_ms().map(|at| at.saturating_sub(now.mono_ms));
+        let Some(wait_ms) = [engine, journal].into_iter().flatten().min() else { return IDLE_MAX };
+        let target = self.keeper.mono_ns_at(now.mono_ms.saturating_add(wait_ms));
+        Duration::from_nanos(target.saturating_sub(self.clock.mono_ns())).min(IDLE_MAX)
+    }
+
+    /// One step.
+    ///
+    /// # Errors
+    /// When the journal failed: nothing of this step was released, and the shard is to stop.
+    pub(super) fn step(&mut self) -> Result<(), JournalError> {
+        let now = self.read_clock();
+        let fired = self.engine.fire(now, limits::FIRE_PER_STEP_MAX);
+        self.do_work();
+        let mut sink = BatchSink(&mut self.batch);
+        let timers = self.engine.run_timers(limits::FIRE_PER_STEP_MAX, &mut sink);
+        self.engine.dispatch(limits::DELIVER_PER_STEP_MAX, &mut sink);
+        self.engine.retain_topics(&mut sink);
+        self.overdue = fired.more || timers;
+        // A firing without an event is a fact too: it must be durable before its deliveries leave.
+        if fired.any || !self.batch.is_empty() {
+            let meta = self.engine.batch_meta();
+            self.commit(&meta)?;
+        }
+        self.release();
+        self.journal.maintain(now.mono_ms)?;
+        self.rewrite_baseline()
+    }
+
+    fn read_clock(&mut self) -> crate::base::time::Now {
+        let read = |clock: &dyn Clock| Reading {
+            mono_ns: clock.mono_ns(),
+            wall_ns: clock.wall_ns(),
+        };
+        let mut reading = read(&*self.clock);
+        // Being held up between the two readings looks like a step of the wall; it does not repeat.
+        for _ in 0..3 {
+            if !self.keeper.looks_stepped(reading) {
+                break;
+            }
+            reading = read(&*self.clock);
+        }
+        let (now, note) = self.keeper.now(reading);
+        if let Some(note) = note {
+            log_clock(note);
+        }
+        now
+    }
+
+    fn do_work(&mut self) {
+        let refuse_new = match self.journal.room() {
+            Room::Plenty => None,
+            Room::ReserveOnly => Some(Code::DiskFull),
+        };
+        let mut requests_left = limits::STEP_REQUESTS_MAX;
+        while let Some(work) = self.work.pop_front() {
+            match work {
+                Work::Open(session, outbox) => {
+                    self.engine.open_session(session);
+                    self.outboxes.insert(session, outbox);
+                }
+                Work::Close(session) => {
+                    self.engine.close_session(session);
+                    self.outboxes.remove(&session);
+                }
+                Work::Requests(session, mut requests) => {
+                    for (tag, command) in requests.by_ref() {
+                        self.execute(session, tag, command, refuse_new);
+                        requests_left -= 1;
+                        if requests_left == 0 || self.batch.len() >= limits::STEP_BYTES_SOFT_MAX {
+                            break;
+                        }
+                    }
+                    if requests.len() > 0 {
+                        self.work.push_front(Work::Requests(session, requests));
+                    }
+                }
+            }
+            if requests_left == 0 || self.batch.len() >= limits::STEP_BYTES_SOFT_MAX {
+                return;
+            }
+        }
+    }
+
+    fn execute(&mut self, session: SessionId, tag: u64, command: Command, refuse: Option<Code>) {
+        if matches!(command, Command::Stats) {
+            let stats = self.stats();
+            self.engine.answer(session, tag, Answer::Stats(stats));
+            return;
+        }
+        let mut sink = BatchSink(&mut self.batch);
+        self.engine.execute(session, tag, command, refuse, &mut sink);
+    }
+
+    fn commit(&mut self, meta: &BatchMeta) -> Result<(), JournalError> {
+        let before = self.clock.mono_ns();
+        self.journal.append(meta, &mut self.batch)?;
+        self.batch.clear();
+        let took = self.clock.mono_ns().saturating_sub(before);
+        self.commits += 1;
+        self.commit_ns_total += took;
+        self.commit_ns_max = self.commit_ns_max.max(took);
+        Ok(())
+    }
+
+    fn release(&mut self) {
+        let outboxes = &self.outboxes;
+        self.engine.take_outgoing(|session, batch| {
+            if let Some(outbox) = outboxes.get(&session) {
+                outbox.push(batch);
+            }
+        });
+    }
+
+    /// Writes the live state anew when it is small against the journal, and lets go of the old
+    /// segments.
+    fn rewrite_baseline(&mut self) -> Result<(), JournalError> {
+        let segment = self.journal.end().segment;
+        if segment == self.baseline_checked_at {
+            return Ok(());
+        }
+        self.baseline_checked_at = segment;
+        let estimate = self.engine.dump_bytes_estimate();
+        let stats = self.journal.stats();
+        if stats.live_segments < 2
+            || estimate > limits::BASELINE_BYTES_MAX as u64
+            || estimate * BASELINE_GAIN > stats.live_bytes
+        {
+            return Ok(());
+        }
+        self.engine.dump(&mut BatchSink(&mut self.batch));
+        let meta = BatchMeta { baseline: true, released: [0; 2], ..self.engine.batch_meta() };
+        let bytes = self.batch.len();
+        let position = self.journal.append(&meta, &mut self.batch)?;
+        self.batch.clear();
+        self.journal.trim(position)?;
+        self.baseline_checked_at = self.journal.end().segment;
+        self.baselines += 1;
+        tracing::info!(bytes, segment = position.segment, "journal rewritten from a baseline");
+        Ok(())
+    }
+
+    fn stats(&self) -> Vec<(&'static str, u64)> {
+        let mut stats = self.engine.stats();
+        let journal = self.journal.stats();
+        stats.extend([
+            ("journal_segments", journal.live_segments),
+            ("journal_live_bytes", journal.live_bytes),
+            ("journal_disk_bytes", journal.disk_bytes),
+            ("journal_frames_total", journal.frames),
+            ("journal_payload_bytes_total", journal.payload_bytes),
+            ("journal_syncs_total", journal.syncs),
+            ("commits_total", self.commits),
+            ("commit_us_mean", self.commit_ns_total / self.commits.max(1) / 1000),
+            ("commit_us_max", self.commit_ns_max / 1000),
+            ("baselines_total", self.baselines),
+            ("disk_full", u64::from(self.journal.room() == Room::ReserveOnly)),
+            ("wall_clock_held", u64::from(self.keeper.held())),
+        ]);
+        stats
+    }
+
+    /// Tells every session that nothing more will come, and why.
+    pub(super) fn hang_up(&mut self, reason: &ClientError) {
+        for outbox in self.outboxes.values() {
+            outbox.closed(reason.clone());
+        }
+        self.outboxes.clear();
+        self.work.clear();
+    }
+
+    /// Ends in good order.
+    pub(super) fn close(mut self) -> Result<(), JournalError> {
+        self.hang_up(&Code::ShuttingDown.into());
+        self.journal.close()
+    }
+}
+
+pub(super) fn log_clock(note: ClockNote) {
+    match note {
+        ClockNote::Forward(ms) => {
+            tracing::warn!(ms, "the wall clock stepped forward; messages due at a time follow it");
+        }
+        ClockNote::Backward(ms) => {
+            tracing::warn!(ms, "the wall clock stepped back; messages due at a time wait for it");
+        }
+        ClockNote::Held(ms) => tracing::error!(
+            ms,
+            hold_ms = limits::CLOCK_HOLD_TIMEOUT_MS,
+            "the wall clock is far ahead of where it should be; messages due at a time are held \
+             until it is put right or the hold times out"
+        ),
+        ClockNote::Released(ms) => {
+            tracing::warn!(ms, "the wall clock is believed again; held messages fire");
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! F4: the shard: one thread that owns an engine and its journal.
+//!
+//! The imperative shell around the engine: it reads the clocks, commits each step's events as one
+//! batch, and releases what goes out only when that batch is durable.
+//!
+//! Invariant: nothing leaves a step whose batch is not as durable as the mode promises.
+
+mod broker;
+mod core;
+mod open;
+mod thread;
+mod timekeeper;
+
+pub use broker::{Broker, Outbox, Session};
+pub use open::{OpenError, Recovery, Shard, ShardError, ShardOptions, open};

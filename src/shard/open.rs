@@ -1,0 +1,207 @@
+//! From a data directory to a running shard: lock, recover, start the thread.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use crate::base::config::ShardConfig;
+use crate::base::event::BatchMeta;
+use crate::base::time::Now;
+use crate::codec::event;
+use crate::engine::Engine;
+use crate::env::clock::Clock;
+use crate::env::disk::Disk;
+use crate::journal::home::DataDir;
+use crate::journal::{self, JournalError, JournalOptions};
+
+use super::broker::{Broker, Input};
+use super::core::Core;
+use super::thread;
+use super::timekeeper::{Reading, Timekeeper};
+
+/// Where a shard lives and how it behaves.
+#[derive(Debug, Clone)]
+pub struct ShardOptions {
+    /// The data directory; made when it does not exist.
+    pub data_dir: PathBuf,
+    /// Settings.
+    pub config: ShardConfig,
+}
+
+/// Why a data directory cannot be opened. The text tells the operator what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The directory or its journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The shard's thread could not be started.
+    #[error("cannot start the shard's thread: {0}; check the limits on processes and memory")]
+    Thread(std::io::Error),
+}
+
+/// Why a shard did not end in good order.
+#[derive(Debug, thiserror::Error)]
+pub enum ShardError {
+    /// Its journal failed; everything acknowledged is on disk.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// Its thread panicked: a bug. Everything acknowledged is on disk.
+    #[error("the shard stopped by a bug; everything acknowledged is on disk, please report it")]
+    Panicked,
+}
+
+/// What was found at opening.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Recovery {
+    /// Live messages.
+    pub messages: u64,
+    /// Batches replayed.
+    pub batches: u64,
+    /// Bytes of an unacknowledged, torn write that were ignored.
+    pub torn_bytes: u64,
+}
+
+/// A running shard.
+#[derive(Debug)]
+pub struct Shard {
+    broker: Broker,
+    thread: Option<JoinHandle<Result<(), JournalError>>>,
+    failed: Arc<AtomicBool>,
+    recovery: Recovery,
+}
+
+/// Opens a data directory and starts its shard. `progress` is told bytes done and in all.
+///
+/// # Errors
+/// [`OpenError`], with advice in its text.
+pub fn open(
+    disk: Arc<dyn Disk>,
+    clock: Arc<dyn Clock>,
+    options: ShardOptions,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Shard, OpenError> {
+    let home = DataDir::open(&*disk, &options.data_dir)?;
+    let (core, recovery) = recover(disk, clock, &home, options, progress)?;
+    let (inbox, work) = crossbeam_channel::unbounded();
+    let failed = Arc::new(AtomicBool::new(false));
+    let thread = std::thread::Builder::new()
+        .name("postdate-shard".into())
+        .spawn({
+            let failed = failed.clone();
+            move || {
+                // The directory stays locked for as long as the shard lives.
+                let _home = home;
+                let guard = FailOnPanic(failed.clone());
+                let outcome = thread::run(core, &work, &failed);
+                drop(guard);
+                outcome
+            }
+        })
+        .map_err(OpenError::Thread)?;
+    let broker = Broker::new(inbox, failed.clone());
+    Ok(Shard { broker, thread: Some(thread), failed, recovery })
+}
+
+/// Reads the journal into an engine.
+pub(super) fn recover(
+    disk: Arc<dyn Disk>,
+    clock: Arc<dyn Clock>,
+    home: &DataDir,
+    options: ShardOptions,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<(Core, Recovery), OpenError> {
+    let mut engine = Engine::new(options.config.clone(), Now::default());
+    let mut last: Option<Now> = None;
+    let mut batches = 0;
+    let mut replay = |meta: &BatchMeta, payload: &[u8], _at| {
+        replay_batch(&mut engine, meta, payload)?;
+        last = Some(meta.now);
+        batches += 1;
+        Ok(())
+    };
+    let journal_options = JournalOptions {
+        segment_bytes: options.config.segment_bytes,
+        durability: options.config.durability,
+    };
+    let (journal, recovered) =
+        journal::open(disk, &home.journal(), journal_options, &mut replay, progress)?;
+    engine.finish_replay();
+    let reading = Reading { mono_ns: clock.mono_ns(), wall_ns: clock.wall_ns() };
+    let (keeper, note) = Timekeeper::start(reading, last);
+    if let Some(note) = note {
+        super::core::log_clock(note);
+    }
+    let recovery =
+        Recovery { messages: engine.messages(), batches, torn_bytes: recovered.torn_bytes };
+    Ok((Core::new(engine, Box::new(journal), keeper, clock), recovery))
+}
+
+/// Applies one batch of the journal.
+pub(super) fn replay_batch(
+    engine: &mut Engine,
+    meta: &BatchMeta,
+    payload: &[u8],
+) -> Result<(), String> {
+    engine.begin_replayed(meta);
+    let mut rest = payload;
+    while !rest.is_empty() {
+        let event = event::decode(&mut rest).map_err(|error| error.to_string())?;
+        engine.apply(&event);
+    }
+    Ok(())
+}
+
+impl Shard {
+    /// A handle to talk to the shard.
+    #[must_use]
+    pub fn broker(&self) -> Broker {
+        self.broker.clone()
+    }
+
+    /// What was found at opening.
+    #[must_use]
+    pub fn recovery(&self) -> Recovery {
+        self.recovery
+    }
+
+    /// Whether the shard has stopped because its journal failed.
+    #[must_use]
+    pub fn failed(&self) -> bool {
+        self.failed.load(Ordering::SeqCst)
+    }
+
+    /// Carries out what was asked, syncs, and stops.
+    ///
+    /// # Errors
+    /// [`ShardError`] when the shard had failed or its last sync did.
+    pub fn shutdown(mut self) -> Result<(), ShardError> {
+        self.stop()
+    }
+
+    fn stop(&mut self) -> Result<(), ShardError> {
+        let Some(thread) = self.thread.take() else { return Ok(()) };
+        // A shard that has stopped by itself has nobody to hear it.
+        let _ = self.broker.inbox.send(Input::Stop);
+        thread.join().map_err(|_| ShardError::Panicked)?.map_err(ShardError::from)
+    }
+}
+
+impl Drop for Shard {
+    fn drop(&mut self) {
+        if let Err(error) = self.stop() {
+            tracing::error!(%error, "the shard did not stop in good order");
+        }
+    }
+}
+
+/// A panic on the shard's thread counts as a failure: nothing is acknowledged after it.
+struct FailOnPanic(Arc<AtomicBool>);
+
+impl Drop for FailOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! The shard's thread: waits, takes what came in, steps.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+
+use crate::base::error::{ClientError, Code};
+use crate::base::limits;
+use crate::journal::JournalError;
+
+use super::broker::Input;
+use super::core::Core;
+
+/// Runs a shard until it is asked to stop or its journal fails.
+pub(super) fn run(
+    mut core: Core,
+    inbox: &Receiver<Input>,
+    failed: &Arc<AtomicBool>,
+) -> Result<(), JournalError> {
+    let outcome = serve(&mut core, inbox);
+    if let Err(error) = outcome {
+        failed.store(true, Ordering::SeqCst);
+        tracing::error!(%error, "the journal failed; nothing more is accepted until a restart");
+        core.hang_up(&Code::StorageFailed.into());
+        // Sessions that were just being opened must hear of it too.
+        while let Ok(input) = inbox.try_recv() {
+            if let Input::Open(_, outbox) = input {
+                outbox.closed(ClientError::from(Code::StorageFailed));
+            }
+        }
+        return Err(error);
+    }
+    core.close()
+}
+
+fn serve(core: &mut Core, inbox: &Receiver<Input>) -> Result<(), JournalError> {
+    loop {
+        let wait = core.wait();
+        let mut going = true;
+        if wait > Duration::ZERO {
+            match inbox.recv_timeout(wait) {
+                Ok(input) => going = core.take(input),
+                Err(RecvTimeoutError::Timeout) => {}
+                // Every handle is gone: nobody can ask for anything any more.
+                Err(RecvTimeoutError::Disconnected) => return core.step(),
+            }
+        }
+        while going && core.backlog() < limits::STEP_REQUESTS_MAX {
+            match inbox.try_recv() {
+                Ok(input) => going = core.take(input),
+                Err(_) => break,
+            }
+        }
+        core.step()?;
+        if !going {
+            // What was asked before the stop is carried out.
+            while core.backlog() > 0 {
+                core.step()?;
+            }
+            return Ok(());
+        }
+    }
+}
