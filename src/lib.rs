@@ -5,3 +5,4 @@
 //! `front`, `client` < `cli`. See `docs/architecture.md`.
 
 pub mod base;
+pub mod wheel;
