@@ -8,3 +8,4 @@ pub mod base;
 pub mod codec;
 pub mod engine;
 pub mod env;
+pub mod wheel;
