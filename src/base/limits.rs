@@ -77,7 +77,7 @@ pub const TOPIC_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// How long a topic keeps a message, ms.
 pub const TOPIC_AGE_MAX_MS: u64 = 30 * 24 * 3600 * 1000;
 /// Outcomes of finished messages remembered for exact answers (a ring by sequence).
-pub const OUTCOMES_REMEMBERED: usize = 1 << 17;
+pub const OUTCOMES_REMEMBERED: usize = 1 << 16;
 
 /// Messages fired in one step, so that a command never waits behind millions of overdue ones.
 pub const FIRE_PER_STEP_MAX: usize = 8_192;
@@ -98,7 +98,7 @@ pub const FRAME_ALIGN: usize = 4096;
 /// Longest payload of one journal frame, bytes: a full step plus one largest request.
 pub const JOURNAL_PAYLOAD_MAX: usize = 32 * 1024 * 1024;
 /// Live state up to this size, encoded, may be rewritten as a baseline to free journal segments.
-pub const BASELINE_BYTES_MAX: usize = 16 * 1024 * 1024;
+pub const BASELINE_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// A forward step of the wall clock over this holds "at" firing until released, ms.
 pub const CLOCK_STEP_HOLD_MS: u64 = 10 * 60 * 1000;

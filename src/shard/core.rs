@@ -274,6 +274,13 @@ impl Core {
         stats
     }
 
+    /// The durable state, encoded.
+    pub(super) fn state(&self) -> Vec<u8> {
+        let mut batch = BatchBuffer::new();
+        self.engine.dump(&mut BatchSink(&mut batch));
+        batch.payload().to_vec()
+    }
+
     /// Tells every session that nothing more will come, and why.
     pub(super) fn hang_up(&mut self, reason: &ClientError) {
         for outbox in self.outboxes.values() {

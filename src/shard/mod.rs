@@ -8,8 +8,10 @@
 mod broker;
 mod core;
 mod open;
+mod stepped;
 mod thread;
 mod timekeeper;
 
 pub use broker::{Broker, Outbox, Session};
+pub use stepped::SteppedShard;
 pub use open::{OpenError, Recovery, Shard, ShardError, ShardOptions, open};

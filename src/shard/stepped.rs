@@ -1,0 +1,103 @@
+//! A shard without a thread: whoever holds it decides when it steps. For simulators, and for
+//! programs that have a loop of their own.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crossbeam_channel::Receiver;
+
+use crate::base::error::Code;
+use crate::env::clock::Clock;
+use crate::env::disk::Disk;
+use crate::journal::JournalError;
+use crate::journal::home::DataDir;
+
+use super::broker::{Broker, Input};
+use super::core::Core;
+use super::open::{OpenError, Recovery, ShardOptions, recover};
+
+/// A shard that steps when told to.
+pub struct SteppedShard {
+    core: Core,
+    inbox: Receiver<Input>,
+    broker: Broker,
+    failed: Arc<AtomicBool>,
+    recovery: Recovery,
+    /// Keeps the directory locked.
+    _home: DataDir,
+}
+
+impl std::fmt::Debug for SteppedShard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SteppedShard").field("recovery", &self.recovery).finish_non_exhaustive()
+    }
+}
+
+impl SteppedShard {
+    /// Opens a data directory.
+    ///
+    /// # Errors
+    /// As [`super::open`].
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        clock: Arc<dyn Clock>,
+        options: ShardOptions,
+    ) -> Result<Self, OpenError> {
+        let home = DataDir::open(&*disk, &options.data_dir)?;
+        let (core, recovery) = recover(disk, clock, &home, options, &mut |_, _| {})?;
+        let (sender, inbox) = crossbeam_channel::unbounded();
+        let failed = Arc::new(AtomicBool::new(false));
+        let broker = Broker::new(sender, failed.clone());
+        Ok(Self { core, inbox, broker, failed, recovery, _home: home })
+    }
+
+    /// A handle to talk to the shard.
+    #[must_use]
+    pub fn broker(&self) -> Broker {
+        self.broker.clone()
+    }
+
+    /// What was found at opening.
+    #[must_use]
+    pub fn recovery(&self) -> Recovery {
+        self.recovery
+    }
+
+    /// How long nothing happens by itself.
+    #[must_use]
+    pub fn wait(&self) -> Duration {
+        self.core.wait()
+    }
+
+    /// Takes what came in and does one step.
+    ///
+    /// # Errors
+    /// When the journal failed: nothing of this step was released, sessions were told, and every
+    /// further step does nothing but fail.
+    pub fn step(&mut self) -> Result<(), JournalError> {
+        while let Ok(input) = self.inbox.try_recv() {
+            self.core.take(input);
+        }
+        let outcome = self.core.step();
+        if outcome.is_err() {
+            self.failed.store(true, Ordering::SeqCst);
+            self.core.hang_up(&Code::StorageFailed.into());
+        }
+        outcome
+    }
+
+    /// Syncs and ends in good order. Dropping it instead is a crash of the process.
+    ///
+    /// # Errors
+    /// When the last sync failed.
+    pub fn close(self) -> Result<(), JournalError> {
+        self.core.close()
+    }
+
+    /// The durable state as bytes, to compare two shards by.
+    #[must_use]
+    pub fn state(&self) -> Vec<u8> {
+        self.core.state()
+    }
+}

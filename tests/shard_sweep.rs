@@ -1,0 +1,298 @@
+//! Goal: the promises hold whatever disk operation a crash or an error hits. Method: a fixed
+//! workload on a whole shard over the simulated disk and clock; the run is repeated with a crash
+//! after operation k for every k and several choices of what survives, and with an error at
+//! operation k, once and for ever; what was acknowledged before is held against what a restarted
+//! shard delivers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use postdate::base::command::{Answer, Command, Outgoing, StartAt, Subscribe};
+use postdate::base::config::ShardConfig;
+use postdate::base::error::{ClientError, Code};
+use postdate::base::id::MessageId;
+use postdate::base::message::{Delay, Message, MessageBatch};
+use postdate::shard::{Outbox, Session, ShardOptions, SteppedShard};
+use postdate::sim::clock::SimClock;
+use postdate::sim::disk::{FaultKind, Repeat, SimDisk};
+use postdate::sim::medium::Survival;
+
+const START: u64 = 1_700_000_000_000;
+const QUEUE: &str = "/queue/sweep";
+
+/// What one session got, in order.
+#[derive(Clone, Default)]
+struct Mailbox(Arc<Mutex<(Vec<Outgoing>, Option<Code>)>>);
+
+impl Outbox for Mailbox {
+    fn push(&self, batch: Vec<Outgoing>) {
+        self.0.lock().unwrap().0.extend(batch);
+    }
+    fn closed(&self, reason: ClientError) {
+        self.0.lock().unwrap().1 = Some(reason.code);
+    }
+}
+
+/// What was acknowledged to the outside.
+#[derive(Clone, Default)]
+struct Ledger {
+    accepted: BTreeMap<MessageId, u64>,
+    /// Sent and never answered: may be there or not.
+    unanswered_bodies: BTreeSet<Vec<u8>>,
+    bodies: BTreeMap<MessageId, Vec<u8>>,
+    cancelled: BTreeSet<MessageId>,
+    acknowledged: BTreeSet<MessageId>,
+    /// Asked for, answer missing: either way is right.
+    open: BTreeSet<MessageId>,
+}
+
+struct World {
+    disk: SimDisk,
+    clock: SimClock,
+    ledger: Ledger,
+    bodies: u64,
+    tag: u64,
+}
+
+struct Life {
+    shard: SteppedShard,
+    session: Session,
+    mailbox: Mailbox,
+}
+
+fn options() -> ShardOptions {
+    let config = ShardConfig { segment_bytes: 64 * 1024, ..ShardConfig::default() };
+    ShardOptions { data_dir: PathBuf::from("/data"), config }
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            disk: SimDisk::new(),
+            clock: SimClock::new(0, START),
+            ledger: Ledger::default(),
+            bodies: 0,
+            tag: 0,
+        }
+    }
+
+    /// Opens the shard; `None` when the disk fails under it.
+    fn open(&mut self) -> Option<Life> {
+        let disk = Arc::new(self.disk.clone());
+        let shard = SteppedShard::open(disk, Arc::new(self.clock.clone()), options()).ok()?;
+        let mailbox = Mailbox::default();
+        let session = shard.broker().session(Box::new(mailbox.clone())).ok()?;
+        Some(Life { shard, session, mailbox })
+    }
+
+    fn now(&self) -> u64 {
+        use postdate::env::clock::Clock;
+        self.clock.wall_ns() / 1_000_000
+    }
+
+    /// Asks one thing and steps. `None`: no answer came, the shard is gone.
+    fn ask(&mut self, life: &mut Life, command: Command) -> Option<Answer> {
+        self.tag += 1;
+        let tag = self.tag;
+        life.session.submit(vec![(tag, command)]).ok()?;
+        let outcome = life.shard.step();
+        let mut answer = None;
+        for outgoing in std::mem::take(&mut life.mailbox.0.lock().unwrap().0) {
+            match outgoing {
+                Outgoing::Answer { tag: t, answer: a } if t == tag => answer = Some(a),
+                Outgoing::Deliver(delivery) => self.judge(delivery.id, &delivery.content),
+                other => panic!("{other:?}"),
+            }
+        }
+        if outcome.is_err() {
+            assert!(answer.is_none(), "an answer left a step that failed");
+            assert_eq!(life.mailbox.0.lock().unwrap().1, Some(Code::StorageFailed));
+            assert!(life.shard.step().is_err(), "a failed shard works again");
+        }
+        answer
+    }
+
+    fn judge(&self, id: MessageId, content: &[u8]) {
+        let ledger = &self.ledger;
+        let body = postdate::base::content::body(content).to_vec();
+        assert!(!ledger.cancelled.contains(&id), "a cancelled message was delivered");
+        assert!(!ledger.acknowledged.contains(&id), "an acknowledged message was delivered");
+        match ledger.accepted.get(&id) {
+            Some(due) => {
+                assert!(*due <= self.now(), "delivered early");
+                assert_eq!(ledger.bodies[&id], body);
+            }
+            None => assert!(ledger.unanswered_bodies.contains(&body), "a ghost: {body:?}"),
+        }
+    }
+
+    fn publish(&mut self, life: &mut Life, size: usize, delay: i64) -> Option<()> {
+        self.bodies += 1;
+        let mut body = self.bodies.to_be_bytes().to_vec();
+        body.resize(size.max(8), 7);
+        let mut bytes = Vec::new();
+        Message::new(body.clone()).with_delay(Delay::After(delay)).encode(&mut bytes).unwrap();
+        let batch = MessageBatch::parse(bytes.into(), 1).unwrap();
+        let destination = Bytes::from_static(QUEUE.as_bytes());
+        self.ledger.unanswered_bodies.insert(body.clone());
+        match self.ask(life, Command::Produce { destination, batch })? {
+            Answer::Produced(results) => {
+                let id = results[0].as_ref().unwrap().id;
+                self.ledger.accepted.insert(id, id.due_ms());
+                self.ledger.bodies.insert(id, body.clone());
+                self.ledger.unanswered_bodies.remove(&body);
+            }
+            Answer::Failed(error) => {
+                assert_eq!(error.code, Code::DiskFull);
+                self.ledger.unanswered_bodies.remove(&body);
+            }
+            other => panic!("{other:?}"),
+        }
+        Some(())
+    }
+
+    fn cancel(&mut self, life: &mut Life, id: MessageId) -> Option<()> {
+        self.ledger.open.insert(id);
+        let answer = self.ask(life, Command::Cancel { ids: vec![id] })?;
+        let Answer::Verdicts(verdicts) = answer else { panic!("{answer:?}") };
+        self.ledger.open.remove(&id);
+        if verdicts[0].done {
+            self.ledger.cancelled.insert(id);
+        }
+        Some(())
+    }
+
+    fn acknowledge(&mut self, life: &mut Life, id: MessageId) -> Option<()> {
+        self.ledger.open.insert(id);
+        let ack = Command::Acknowledge { subscription: 0, ids: vec![id], cumulative: false };
+        let answer = self.ask(life, ack)?;
+        let Answer::Verdicts(verdicts) = answer else { panic!("{answer:?}") };
+        self.ledger.open.remove(&id);
+        if verdicts[0].done {
+            self.ledger.acknowledged.insert(id);
+        }
+        Some(())
+    }
+
+    /// Publishes, cancels, acknowledges, lets time pass: some 200 commands, segments roll, a
+    /// baseline is written, a close and an open are in the middle.
+    fn workload(&mut self) -> Option<()> {
+        for part in 0..2u64 {
+            let mut life = self.open()?;
+            for n in 0..50u64 {
+                let size = if n % 7 == 0 { 6_000 } else { 40 };
+                let delay = [0, 300, 40, 1_000_000][(n % 4) as usize];
+                self.publish(&mut life, size, delay)?;
+                let pending: Vec<_> = self.ledger.accepted.iter().map(|(id, due)| (*id, *due)).collect();
+                let undone = |id: &MessageId| {
+                    !self.ledger.cancelled.contains(id) && !self.ledger.acknowledged.contains(id)
+                };
+                let now = self.now();
+                let due = pending.iter().find(|(id, due)| *due <= now && undone(id));
+                let later = pending.iter().rev().find(|(id, due)| *due > now + 10_000 && undone(id));
+                let (due, later) = (due.copied(), later.copied());
+                if let Some((id, _)) = due {
+                    self.acknowledge(&mut life, id)?;
+                }
+                if let Some((id, _)) = later.filter(|_| n % 3 == 0) {
+                    self.cancel(&mut life, id)?;
+                }
+                self.clock.advance_ms(10 + n % 5);
+                life.shard.step().ok()?;
+            }
+            if part == 0 {
+                life.shard.close().ok()?;
+            }
+        }
+        Some(())
+    }
+
+    /// After whatever happened: a shard opened on what is left delivers all that was accepted,
+    /// once all of it is due, and nothing else.
+    fn check(&mut self) {
+        self.disk.clear_faults();
+        let Some(mut life) = self.open() else { panic!("the directory does not open again") };
+        // Whatever it decided at opening must be found again by the next opening.
+        let state = life.shard.state();
+        drop(life);
+        life = self.open().unwrap_or_else(|| panic!("the directory does not open twice"));
+        assert_eq!(state, life.shard.state(), "two openings differ");
+        self.clock.advance_ms(2_000_000);
+        let wish = Subscribe {
+            subscription: 1,
+            destination: Bytes::from_static(QUEUE.as_bytes()),
+            credit: 10_000,
+            ack_timeout_ms: 0,
+            durable: Bytes::new(),
+            start: StartAt::Earliest,
+        };
+        life.session.submit(vec![(0, Command::Subscribe(wish))]).unwrap();
+        for _ in 0..3 {
+            life.shard.step().unwrap();
+        }
+        let mut seen = BTreeSet::new();
+        for outgoing in std::mem::take(&mut life.mailbox.0.lock().unwrap().0) {
+            if let Outgoing::Deliver(delivery) = outgoing {
+                self.judge(delivery.id, &delivery.content);
+                assert!(seen.insert(delivery.id), "delivered twice at once");
+            }
+        }
+        for id in self.ledger.accepted.keys() {
+            let ledger = &self.ledger;
+            let finished = ledger.cancelled.contains(id) || ledger.acknowledged.contains(id);
+            let either = ledger.open.contains(id);
+            assert!(finished || either || seen.contains(id), "{id} was acknowledged and is lost");
+        }
+    }
+}
+
+/// Operations of one undisturbed run.
+fn operations() -> u64 {
+    let mut world = World::new();
+    world.workload().expect("an undisturbed run succeeds");
+    let operations = world.disk.operations();
+    world.check();
+    operations
+}
+
+#[test]
+fn a_crash_after_any_disk_operation_keeps_the_promises() {
+    let operations = operations();
+    assert!(operations > 300, "the workload is too small: {operations} operations");
+    for at in 0..operations {
+        let mut world = World::new();
+        world.disk.fail_at(at, FaultKind::CrashNow, Repeat::Once);
+        let finished = world.workload().is_some();
+        assert!(!finished || at + 1 >= operations, "operation {at} did not crash");
+        for (seed, survival) in Survival::ALL.into_iter().enumerate() {
+            let disk = world.disk.fork();
+            disk.crash(survival, at * 31 + seed as u64);
+            let mut after = World {
+                disk,
+                clock: SimClock::new(0, world.now()),
+                ledger: world.ledger.clone(),
+                ..World::new()
+            };
+            after.check();
+        }
+    }
+}
+
+#[test]
+fn an_error_at_any_disk_operation_is_never_a_false_acknowledgement() {
+    let operations = operations();
+    for kind in [FaultKind::Eio, FaultKind::Enospc, FaultKind::ShortWrite] {
+        for repeat in [Repeat::Once, Repeat::Forever] {
+            for at in 0..operations {
+                let mut world = World::new();
+                world.disk.fail_at(at, kind, repeat);
+                // It may fail at once, later, or not at all; it may not lie.
+                let _ = world.workload();
+                world.clock.advance_ms(1);
+                world.check();
+            }
+        }
+    }
+}
