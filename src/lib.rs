@@ -7,3 +7,5 @@
 pub mod base;
 pub mod codec;
 pub mod env;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
