@@ -8,4 +8,6 @@ pub mod base;
 pub mod codec;
 pub mod engine;
 pub mod env;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
 pub mod wheel;

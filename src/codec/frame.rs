@@ -235,10 +235,8 @@ impl BatchBuffer {
         let unpadded = frame.len();
         self.padding = unpadded.next_multiple_of(FRAME_ALIGN) - unpadded;
         self.bytes.resize(self.bytes.len() + self.padding, 0);
-        if self.realign() {
-            // Growing for the padding moved the buffer; the frame itself did not change.
-            debug_assert_eq!((self.bytes.len() - self.start) % FRAME_ALIGN, 0);
-        }
+        // Growing for the padding may have moved the buffer again.
+        self.realign();
         &self.bytes[self.start..]
     }
 
@@ -248,10 +246,10 @@ impl BatchBuffer {
     }
 
     /// Moves the frame to an aligned address if growing has moved the vector. This is rare: the
-    /// memory is kept from batch to batch. Says whether it moved.
-    fn realign(&mut self) -> bool {
+    /// memory is kept from batch to batch.
+    fn realign(&mut self) {
         if align_start(&self.bytes) == self.start {
-            return false;
+            return;
         }
         let len = self.bytes.len() - self.start;
         // Room for any start, so that nothing below allocates again.
@@ -261,12 +259,11 @@ impl BatchBuffer {
         self.bytes.copy_within(self.start..self.start + len, start);
         self.bytes.truncate(start + len);
         self.start = start;
-        true
     }
 }
 
-/// Offset of the first aligned address in the vector's memory.
-fn align_start(bytes: &Vec<u8>) -> usize {
+/// Offset of the first aligned address from the beginning of the vector's memory.
+fn align_start(bytes: &[u8]) -> usize {
     bytes.as_ptr().addr().wrapping_neg() % FRAME_ALIGN
 }
 

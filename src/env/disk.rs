@@ -46,6 +46,7 @@ pub trait Disk: Send + Sync {
 }
 
 /// An open file. Reading and writing are by position; there is no cursor.
+#[expect(clippy::len_without_is_empty, reason = "a length in bytes, not a collection")]
 pub trait DiskFile: Send {
     /// Fills the buffer from `offset` on. Returns fewer bytes only at the end of the file.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
@@ -64,6 +65,5 @@ pub trait DiskFile: Send {
     /// Cuts or extends the file to exactly `len` bytes; extending does not reserve space.
     fn set_len(&self, len: u64) -> io::Result<()>;
     /// Length of the file in bytes.
-    #[expect(clippy::len_without_is_empty, reason = "a length in bytes, not a collection")]
     fn len(&self) -> io::Result<u64>;
 }
