@@ -127,6 +127,17 @@ impl Bag {
         (self.min, self.at_min) = (best, count);
     }
 
+    /// The key inside, dead or live, if there is just one.
+    pub(super) fn only(&self) -> Option<Key> {
+        if let [key] = self.tail[..]
+            && self.full.is_empty()
+        {
+            Some(key)
+        } else {
+            None
+        }
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &Key> {
         self.full.iter().flatten().chain(&self.tail)
     }
@@ -156,20 +167,20 @@ impl Bag {
 
     /// Takes out everything, live keys to `each`, and keeps a little capacity.
     pub(super) fn empty_into(&mut self, tombs: &mut Tombs, mut each: impl FnMut(Key)) {
-        let mut old = std::mem::take(self);
-        let all_live = old.all_live();
+        let all_live = self.all_live();
         let mut live = |key: Key| {
             if all_live || !tombs.remove(&key) {
                 each(key);
             }
         };
-        for chunk in old.full {
+        for chunk in std::mem::take(&mut self.full) {
             chunk.into_iter().for_each(&mut live);
         }
-        old.tail.drain(..).for_each(&mut live);
-        if old.tail.capacity() <= KEEP {
-            self.tail = old.tail;
+        self.tail.drain(..).for_each(&mut live);
+        if self.tail.capacity() > KEEP {
+            self.tail = Vec::new();
         }
+        (self.min, self.at_min, self.dead) = (u64::MAX, 0, 0);
     }
 
     /// Bytes held outside the bag itself.

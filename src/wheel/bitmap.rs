@@ -1,22 +1,33 @@
 //! Which slots hold something: a bit a slot, so empty ones are skipped 64 at a time.
 
-/// A fixed number of bits, all clear at first.
+/// Most bits of a map: the summary is one word.
+const BITS_MAX: usize = 64 * 64;
+
+/// A fixed number of bits, all clear at first, with a bit a word that tells which are not 0.
 #[derive(Clone)]
 pub(super) struct Bitmap {
     words: Box<[u64]>,
+    summary: u64,
 }
 
 impl Bitmap {
+    /// A map of so many bits, at most 4096.
     pub(super) fn new(bits: usize) -> Self {
-        Self { words: vec![0; bits.div_ceil(64)].into() }
+        assert!(bits <= BITS_MAX, "the summary has a bit a word");
+        Self { words: vec![0; bits.div_ceil(64)].into(), summary: 0 }
     }
 
     pub(super) fn set(&mut self, at: usize) {
         self.words[at / 64] |= 1 << (at % 64);
+        self.summary |= 1 << (at / 64);
     }
 
     pub(super) fn clear(&mut self, at: usize) {
-        self.words[at / 64] &= !(1 << (at % 64));
+        let word = &mut self.words[at / 64];
+        *word &= !(1 << (at % 64));
+        if *word == 0 {
+            self.summary &= !(1 << (at / 64));
+        }
     }
 
     pub(super) fn get(&self, at: usize) -> bool {
@@ -25,20 +36,30 @@ impl Bitmap {
 
     /// The first set bit at `from` or above it; `from` may lie beyond the end.
     pub(super) fn next(&self, from: usize) -> Option<usize> {
-        let start = from / 64;
-        let first = self.words.get(start)? & (!0 << (from % 64));
-        if first != 0 {
-            return Some(start * 64 + first.trailing_zeros() as usize);
+        let word = from / 64;
+        let bits = self.words.get(word)? & (!0 << (from % 64));
+        if bits != 0 {
+            return Some(word * 64 + bits.trailing_zeros() as usize);
         }
-        let (word, bits) =
-            self.words.iter().enumerate().skip(start + 1).find(|&(_, &bits)| bits != 0)?;
-        Some(word * 64 + bits.trailing_zeros() as usize)
+        // Two shifts, because a shift by 64 is none.
+        let behind = self.summary & ((!0 << word) << 1);
+        let bits = self.words.get(behind.trailing_zeros() as usize)?;
+        Some(behind.trailing_zeros() as usize * 64 + bits.trailing_zeros() as usize)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_largest_map_works_to_its_end() {
+        let mut map = Bitmap::new(BITS_MAX);
+        map.set(BITS_MAX - 1);
+        assert_eq!((map.next(0), map.next(BITS_MAX)), (Some(BITS_MAX - 1), None));
+        map.clear(BITS_MAX - 1);
+        assert_eq!((map.next(0), map.next(BITS_MAX - 1)), (None, None));
+    }
 
     #[test]
     fn the_next_bit_is_found_across_words_and_never_behind() {

@@ -59,6 +59,9 @@ use tombs::Tombs;
 /// call a second an hour of 29 million keys is split in time.
 pub const SPLIT_PER_ADVANCE: usize = 8192;
 
+/// A second with at most so many keys, all due, is sorted as it is: cheaper than the lanes.
+const SPARSE: usize = 64;
+
 const HOUR_S: u64 = page::SLOTS as u64;
 
 /// Where a key is kept.
@@ -221,17 +224,28 @@ impl Wheel {
         let before = out.len();
         let end = before.saturating_add(limit);
         let more = loop {
-            let Some(next) = self.next_up_to(last) else { break false };
-            if out.len() >= end {
-                break true;
-            }
-            if next.due_ms / 1000 < self.second {
+            let room = end - out.len();
+            if let Some(first) = self.late.first() {
+                if first > last || room == 0 {
+                    break first <= last;
+                }
                 self.late.pop(&mut self.tombs);
-                out.push(next);
+                out.push(first);
+            } else if let Some(due_ms) = self.lanes.first_due() {
+                if due_ms > last.due_ms {
+                    break false;
+                }
+                let more = self.lanes.head(due_ms, &mut self.tombs).is_some_and(|key| key <= last);
+                if !more || room == 0 {
+                    break more;
+                }
+                let sequence = if due_ms == last.due_ms { last.sequence } else { u64::MAX };
+                self.lanes.fire(due_ms, sequence, room, &mut self.tombs, out);
             } else {
-                let sequence = if next.due_ms == last.due_ms { last.sequence } else { u64::MAX };
-                let room = end - out.len();
-                self.lanes.fire(next.due_ms, sequence, room, &mut self.tombs, out);
+                let Some(second) = self.find_next(last.due_ms / 1000) else { break false };
+                if !self.fire_sparse(second, last, room, out) {
+                    self.open(second);
+                }
             }
         };
         self.len -= out.len() - before;
@@ -239,48 +253,58 @@ impl Wheel {
         more
     }
 
-    /// The first key if it is not behind `last`. Opens seconds as far as needed; when there is no
-    /// such key, the second of `last`.
-    fn next_up_to(&mut self, last: Key) -> Option<Key> {
-        loop {
-            if let Some(first) = self.late.first() {
-                return (first <= last).then_some(first);
-            }
-            if let Some(due_ms) = self.lanes.first_due() {
-                if due_ms > last.due_ms {
-                    return None;
-                }
-                return self.lanes.head(due_ms, &mut self.tombs).filter(|&head| head <= last);
-            }
-            if !self.open_next(last.due_ms / 1000) {
-                return None;
-            }
+    /// The next occupied second up to `target`. Moves the cursor into its hour at most, and to
+    /// `target` when there is none. The lanes must be empty.
+    fn find_next(&mut self, target: u64) -> Option<u64> {
+        if target <= self.second {
+            return None;
         }
+        let mut slot = Page::slot_of(self.second) + 1;
+        loop {
+            let hour = self.hour();
+            if let Some(slot) = self.pages[parity(hour)].next(slot) {
+                let second = hour * HOUR_S + slot as u64;
+                if second <= target {
+                    return Some(second);
+                }
+                break;
+            }
+            let target_hour = target / HOUR_S;
+            match self.next_hour() {
+                Some(next) if next <= target_hour => self.enter_hour(next),
+                _ => {
+                    if target_hour > hour {
+                        self.enter_hour(target_hour);
+                    }
+                    break;
+                }
+            }
+            slot = 0;
+        }
+        self.move_to(target);
+        None
     }
 
-    /// Moves the cursor to the next occupied second up to `target`, or to the beginning of an
-    /// hour on the way, and says so; else to `target` if that is ahead. The lanes must be empty.
-    fn open_next(&mut self, target: u64) -> bool {
-        if target <= self.second {
+    /// Fires this second without the lanes if it has few keys and all of them may go.
+    fn fire_sparse(&mut self, second: u64, last: Key, room: usize, out: &mut Vec<Key>) -> bool {
+        let page = &mut self.pages[parity(second / HOUR_S)];
+        let slot = Page::slot_of(second);
+        let bag = page.bag(slot);
+        let whole = Key::end_of((second * 1000).saturating_add(999)) <= last;
+        if bag.len() > room.min(SPARSE) || !(whole || bag.only().is_some_and(|key| key <= last)) {
             return false;
         }
-        let (hour, slot) = (self.hour(), Page::slot_of(self.second));
-        if let Some(next) = self.pages[parity(hour)].next(slot + 1) {
-            let second = hour * HOUR_S + next as u64;
-            self.open(second.min(target));
-            return second <= target;
-        }
-        let target_hour = target / HOUR_S;
-        if target_hour > hour {
-            let next = self.next_hour().unwrap_or(u64::MAX);
-            self.enter_hour(next.min(target_hour));
-            if next <= target_hour {
-                self.open(next * HOUR_S);
-                return true;
-            }
-        }
-        self.open(target);
-        false
+        let start = out.len();
+        page.empty_slot(slot, &mut self.tombs, |key| out.push(key));
+        out[start..].sort_unstable();
+        self.move_to(second);
+        true
+    }
+
+    /// Moves the cursor; the lanes must be empty.
+    fn move_to(&mut self, second: u64) {
+        self.second = second;
+        self.lanes.move_to(second);
     }
 
     /// The first hour behind this one that holds something.
@@ -305,8 +329,7 @@ impl Wheel {
 
     /// Puts the keys of this second of the current hour into the lanes.
     fn open(&mut self, second: u64) {
-        self.second = second;
-        self.lanes.move_to(second);
+        self.move_to(second);
         let page = &mut self.pages[parity(second / HOUR_S)];
         page.empty_slot(Page::slot_of(second), &mut self.tombs, |key| self.lanes.push(key));
     }
@@ -317,6 +340,9 @@ impl Wheel {
     }
 
     fn split_into(&mut self, page: usize, most: usize) {
+        if self.rest.is_empty() {
+            return;
+        }
         let page = &mut self.pages[page];
         self.rest.take_some(most, &mut self.tombs, |key| page.push(key));
     }

@@ -605,7 +605,7 @@ fn a_crowded_wheel_agrees_with_a_sorted_set() {
                 let key = recent.swap_remove(at);
                 if pair.inside.remove(&key) {
                     pair.wheel.cancel(key);
-                    if at % 8 == 0 {
+                    if at.is_multiple_of(8) {
                         pair.inside.insert(key);
                         pair.wheel.insert(key);
                     }
