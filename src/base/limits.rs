@@ -44,6 +44,18 @@ pub const HELLO_TIMEOUT_MS: u64 = 10_000;
 pub const CLIENT_NAME_BYTES_MAX: usize = 128;
 /// Longest a peer may leave answers unread before its connection is closed, ms.
 pub const WRITE_STALL_MS: u64 = 60_000;
+/// Longest first frame of a connection (hello), bytes: a stranger gets no more buffer.
+pub const HELLO_BYTES_MAX: usize = 8 * 1024;
+/// Longest authentication token in hello, bytes.
+pub const TOKEN_BYTES_MAX: usize = 4096;
+/// Longest silence of a client before its connection is closed, ms.
+pub const IDLE_TIMEOUT_MS: u64 = 120_000;
+/// How long an ending connection waits for what is still unanswered, ms.
+pub const DRAIN_MS: u64 = 10_000;
+/// Longest text of an error as sent to clients, bytes.
+pub const ERROR_TEXT_BYTES_MAX: usize = 512;
+/// Size at which a frame of deliveries is full, bytes; one message always passes.
+pub const DELIVER_FRAME_BYTES: usize = 64 * 1024;
 
 /// Most subscriptions of a session.
 pub const SUBSCRIPTIONS_PER_SESSION_MAX: usize = 256;
@@ -114,4 +126,8 @@ const _: () = {
     assert!(SEGMENT_BYTES as usize > JOURNAL_PAYLOAD_MAX + 4 * FRAME_ALIGN);
     assert!(BODY_BYTES_MAX < SUBSCRIPTION_BYTES_IN_FLIGHT_MAX);
     assert!(PAGE_BYTES_MAX + CONTENT_BYTES_MAX < FRAME_BYTES_MAX);
+    assert!(HELLO_BYTES_MAX > TOKEN_BYTES_MAX + 2 * CLIENT_NAME_BYTES_MAX + 64);
+    // The largest answers fit a frame: a batch of refusals, a batch of statuses.
+    assert!(BATCH_ITEMS_MAX * (ERROR_TEXT_BYTES_MAX + 8) + 64 < FRAME_BYTES_MAX);
+    assert!(BATCH_ITEMS_MAX * (DESTINATION_BYTES_MAX + 32) + 64 < FRAME_BYTES_MAX);
 };
