@@ -11,3 +11,4 @@ pub mod env;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
 pub mod wheel;
+pub mod wire;

@@ -1,0 +1,104 @@
+//! Request type numbers, and which command travels under which.
+
+use crate::base::command::Command;
+use crate::base::message::{Delay, MessageBatch};
+
+macro_rules! request_types {
+    ($($(#[doc = $doc:literal])+ $name:ident = $number:literal, $word:literal;)+) => {
+        /// Request type numbers. They are permanent.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum RequestType { $($(#[doc = $doc])+ $name = $number,)+ }
+
+        impl RequestType {
+            /// Every request type, in order of number.
+            pub const ALL: &[Self] = &[$(Self::$name,)+];
+
+            /// The name of the request, as in the protocol document.
+            #[must_use]
+            pub fn word(self) -> &'static str { match self { $(Self::$name => $word,)+ } }
+
+            /// The request type with this number.
+            #[must_use]
+            pub fn from_number(number: i32) -> Option<Self> {
+                match number { $($number => Some(Self::$name),)+ _ => None }
+            }
+        }
+    };
+}
+
+request_types! {
+    /// Messages for now.
+    Produce = 1, "produce";
+    /// Read a topic from an offset.
+    Fetch = 2, "fetch";
+    /// List destinations.
+    ListDestinations = 3, "list destinations";
+    /// Create a destination.
+    CreateDestination = 4, "create destination";
+    /// Delete a destination.
+    DeleteDestination = 5, "delete destination";
+    /// Begin to receive.
+    Subscribe = 10, "subscribe";
+    /// Stop to receive.
+    Unsubscribe = 11, "unsubscribe";
+    /// A sign of life.
+    Heartbeat = 12, "heartbeat";
+    /// Acknowledge deliveries.
+    Acknowledge = 13, "acknowledge";
+    /// Reject deliveries.
+    Reject = 14, "reject";
+    /// Describe a destination.
+    DescribeDestination = 15, "describe destination";
+    /// Messages, each for now or later.
+    DelayedProduce = 26, "delayed produce";
+    /// States of messages.
+    Query = 27, "query";
+    /// Cancel messages.
+    Cancel = 28, "cancel";
+    /// Give messages another due time.
+    Reschedule = 29, "reschedule";
+    /// List scheduled messages.
+    ListScheduled = 37, "list scheduled";
+    /// Counters of the server.
+    Stats = 38, "stats";
+    /// The first request of a connection.
+    Hello = 40, "hello";
+}
+
+impl RequestType {
+    /// The number on the wire.
+    #[must_use]
+    pub fn number(self) -> i32 {
+        i32::from(self as u8)
+    }
+
+    /// The request type that carries this command. A produce with any delay is a
+    /// [`Self::DelayedProduce`].
+    #[must_use]
+    pub fn of(command: &Command) -> Self {
+        match command {
+            Command::Produce { batch, .. } if is_delayed(batch) => Self::DelayedProduce,
+            Command::Produce { .. } => Self::Produce,
+            Command::Query { .. } => Self::Query,
+            Command::Cancel { .. } => Self::Cancel,
+            Command::Reschedule { .. } => Self::Reschedule,
+            Command::Subscribe(_) => Self::Subscribe,
+            Command::Unsubscribe { .. } => Self::Unsubscribe,
+            Command::Acknowledge { .. } => Self::Acknowledge,
+            Command::Reject { .. } => Self::Reject,
+            Command::List { .. } => Self::ListScheduled,
+            Command::Fetch { .. } => Self::Fetch,
+            Command::ListDestinations { .. } => Self::ListDestinations,
+            Command::CreateDestination { .. } => Self::CreateDestination,
+            Command::DeleteDestination { .. } => Self::DeleteDestination,
+            Command::DescribeDestination { .. } => Self::DescribeDestination,
+            Command::Stats => Self::Stats,
+        }
+    }
+}
+
+/// Whether any message of the batch has a delay.
+pub(super) fn is_delayed(batch: &MessageBatch) -> bool {
+    batch.iter().any(|message| message.delay != Delay::None)
+}
