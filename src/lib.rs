@@ -8,6 +8,8 @@ pub mod base;
 pub mod codec;
 pub mod engine;
 pub mod env;
+pub mod front;
+pub mod shard;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
 pub mod wheel;

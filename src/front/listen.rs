@@ -1,0 +1,130 @@
+//! Accepting connections, within a limit, until told to stop.
+
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+use super::{FrontConfig, OpenSession, Submit, tcp};
+use crate::shard::Broker;
+
+/// Connections that are being told that there are too many, at once. Accepting waits beyond it.
+const REFUSALS_MAX: usize = 64;
+/// First and longest pause after a failed accept (no file descriptors left, for example).
+const BACK_OFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
+/// What a connection may take beyond its drain time to write its last answers.
+const LAST_WRITES: Duration = Duration::from_secs(5);
+
+/// Serves the binary protocol on `listener` until `shutdown` completes.
+///
+/// Then nothing more is accepted and nothing more is read; what was asked is answered within
+/// [`FrontConfig::drain`], every client is told goodbye, and the connections are closed. Returns
+/// when all of that is done.
+pub async fn serve(
+    listener: TcpListener,
+    broker: Broker,
+    config: FrontConfig,
+    shutdown: impl Future<Output = ()>,
+) {
+    let open: OpenSession = Arc::new(move |outbox| {
+        let session = broker.session(outbox)?;
+        let submit: Submit = Box::new(move |requests| session.submit(requests));
+        Ok(submit)
+    });
+    serve_sessions(listener, open, config, shutdown).await;
+}
+
+pub(crate) async fn serve_sessions(
+    listener: TcpListener,
+    open: OpenSession,
+    config: FrontConfig,
+    shutdown: impl Future<Output = ()>,
+) {
+    let config = Arc::new(config);
+    let connections = Arc::new(Semaphore::new(config.max_connections));
+    let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
+    let (stop, stopping) = watch::channel(false);
+    let mut tasks = JoinSet::new();
+    let mut back_off = BACK_OFF.0;
+    let mut shutdown = pin!(shutdown);
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = &mut shutdown => break,
+            Some(ended) = tasks.join_next() => {
+                report_panic(ended);
+                continue;
+            }
+            accepted = accept(&listener, &refusals) => accepted,
+        };
+        let (stream, refusal) = match accepted {
+            Ok(accepted) => {
+                back_off = BACK_OFF.0;
+                accepted
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection; trying again");
+                tokio::select! {
+                    () = &mut shutdown => break,
+                    () = tokio::time::sleep(back_off) => {}
+                }
+                back_off = (back_off * 2).min(BACK_OFF.1);
+                continue;
+            }
+        };
+        match Arc::clone(&connections).try_acquire_owned() {
+            Ok(place) => {
+                drop(refusal);
+                let (open, config) = (Arc::clone(&open), Arc::clone(&config));
+                let stopping = stopping.clone();
+                tasks.spawn(async move {
+                    tcp::serve_connection(stream, open, config, stopping).await;
+                    drop(place);
+                });
+            }
+            Err(_) => {
+                tracing::warn!(max = config.max_connections, "too many connections, one refused");
+                tasks.spawn(async move {
+                    tcp::refuse_connection(stream).await;
+                    drop(refusal);
+                });
+            }
+        }
+    }
+    drop(listener);
+    stop.send_replace(true);
+    let drained = async {
+        while let Some(ended) = tasks.join_next().await {
+            report_panic(ended);
+        }
+    };
+    if tokio::time::timeout(config.drain + LAST_WRITES, drained).await.is_err() {
+        tracing::warn!(connections = tasks.len(), "connections closed before they were drained");
+        tasks.shutdown().await;
+    }
+}
+
+/// The next connection, once there is a place to refuse it politely should that be needed.
+async fn accept(
+    listener: &TcpListener,
+    refusals: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+    let refusal = Arc::clone(refusals).acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, _) = listener.accept().await?;
+    // Answers are written as whole batches, so there is nothing to gain from waiting for more.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "no TCP_NODELAY; the peer is gone");
+    }
+    Ok((stream, refusal))
+}
+
+fn report_panic(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "a connection ended by a fault of the server");
+    }
+}
