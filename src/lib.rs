@@ -9,6 +9,7 @@ pub mod codec;
 pub mod engine;
 pub mod env;
 pub mod front;
+pub mod journal;
 pub mod shard;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;

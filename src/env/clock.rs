@@ -7,8 +7,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 pub trait Clock: Send + Sync {
     /// Nanoseconds since an arbitrary origin, the same for the whole process; never goes backward.
     fn mono_ns(&self) -> u64;
-    /// Milliseconds since the Unix epoch; may step either way when somebody sets the clock.
-    fn wall_ms(&self) -> u64;
+    /// Nanoseconds since the Unix epoch; may step either way when somebody sets the clock.
+    fn wall_ns(&self) -> u64;
 }
 
 /// The clocks of the operating system.
@@ -23,11 +23,11 @@ impl Clock for OsClock {
         u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX)
     }
 
-    fn wall_ms(&self) -> u64 {
+    fn wall_ns(&self) -> u64 {
         #[expect(clippy::disallowed_methods, reason = "this is the one place that reads it")]
         let now = SystemTime::now();
         // A wall clock set before 1970 reads as 0: "at" times are then simply not reached.
         let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
     }
 }

@@ -121,7 +121,8 @@ impl Core {
     /// One step.
     ///
     /// # Errors
-    /// When the journal failed: nothing of this step was released, and the shard is to stop.
+    /// When the journal failed: nothing that is not durable was released, and the shard is to
+    /// stop.
     pub(super) fn step(&mut self) -> Result<(), JournalError> {
         let now = self.read_clock();
         let fired = self.engine.fire(now, limits::FIRE_PER_STEP_MAX);

@@ -12,7 +12,7 @@ use crate::codec::event;
 use crate::engine::Engine;
 use crate::env::clock::Clock;
 use crate::env::disk::Disk;
-use crate::journal::home::DataDir;
+use crate::journal::home::{DataDir, HomeError};
 use crate::journal::{self, JournalError, JournalOptions};
 
 use super::broker::{Broker, Input};
@@ -32,7 +32,10 @@ pub struct ShardOptions {
 /// Why a data directory cannot be opened. The text tells the operator what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The directory or its journal.
+    /// The directory: in use, not writable, of a newer version, not ours.
+    #[error(transparent)]
+    Home(#[from] HomeError),
+    /// Its journal: damaged, unreadable.
     #[error(transparent)]
     Journal(#[from] JournalError),
     /// The shard's thread could not be started.
@@ -133,7 +136,7 @@ pub(super) fn recover(
         super::core::log_clock(note);
     }
     let recovery =
-        Recovery { messages: engine.messages(), batches, torn_bytes: recovered.torn_bytes };
+        Recovery { messages: engine.messages(), batches, torn_bytes: recovered.torn.map_or(0, |torn| torn.bytes) };
     Ok((Core::new(engine, Box::new(journal), keeper, clock), recovery))
 }
 

@@ -73,9 +73,12 @@ impl SteppedShard {
     /// Takes what came in and does one step.
     ///
     /// # Errors
-    /// When the journal failed: nothing of this step was released, sessions were told, and every
-    /// further step does nothing but fail.
+    /// When the journal failed: nothing that is not durable was released, sessions were told, and
+    /// every further step does nothing but fail.
     pub fn step(&mut self) -> Result<(), JournalError> {
+        if self.failed.load(Ordering::SeqCst) {
+            return Err(JournalError::Latched);
+        }
         while let Ok(input) = self.inbox.try_recv() {
             self.core.take(input);
         }

@@ -50,8 +50,8 @@ impl Clock for SimClock {
         self.mono_ns.load(Ordering::SeqCst)
     }
 
-    fn wall_ms(&self) -> u64 {
-        self.wall_ms.load(Ordering::SeqCst)
+    fn wall_ns(&self) -> u64 {
+        self.wall_ms.load(Ordering::SeqCst) * 1_000_000
     }
 }
 
@@ -64,11 +64,11 @@ mod tests {
         let clock = SimClock::new(5, 1_000);
         let same = clock.clone();
         clock.advance_ms(2);
-        assert_eq!((same.mono_ns(), same.wall_ms()), (2_000_005, 1_002));
+        assert_eq!((same.mono_ns(), same.wall_ns()), (2_000_005, 1_002_000_000));
         clock.step_wall_ms(-5_000);
         clock.advance_mono_ns(1);
-        assert_eq!((same.mono_ns(), same.wall_ms()), (2_000_006, 0));
+        assert_eq!((same.mono_ns(), same.wall_ns()), (2_000_006, 0));
         clock.set_wall_ms(7);
-        assert_eq!(same.wall_ms(), 7);
+        assert_eq!(same.wall_ns(), 7_000_000);
     }
 }
