@@ -7,5 +7,6 @@
 pub mod base;
 pub mod codec;
 pub mod env;
+pub mod journal;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
