@@ -1,0 +1,407 @@
+//! The journal over segment files.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::base::config::Durability;
+use crate::base::event::BatchMeta;
+use crate::base::limits::{FRAME_ALIGN, JOURNAL_PAYLOAD_MAX};
+use crate::codec::frame::{BatchBuffer, FrameHeader, HEADER_BYTES, file_bytes};
+use crate::codec::segment::SegmentHeader;
+use crate::env::{Disk, DiskFile, OpenMode};
+use crate::journal::aligned::Aligned;
+use crate::journal::error::{Context, JournalError};
+use crate::journal::layout::segment_path;
+use crate::journal::reader::FIRST_FRAME;
+use crate::journal::recovery::{self, Found, Live, OnBatch, OnProgress, Recovered};
+use crate::journal::spares::Spares;
+use crate::journal::{Journal, JournalOptions, JournalStats, Position, Room};
+
+const BLOCK: u64 = FRAME_ALIGN as u64;
+
+/// Idle time after which a mark is written, ms.
+const MARK_AFTER_MS: u64 = 1_000;
+
+/// Bytes copied at once when a tail is written again.
+const REWRITE_BYTES: usize = 1 << 20;
+
+/// A [`Journal`] over preallocated, recycled files.
+pub struct SegmentedJournal {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    options: JournalOptions,
+    spares: Spares,
+    /// Oldest first; the last is the current one and is never retired.
+    live: VecDeque<Live>,
+    /// The current segment's file.
+    file: Box<dyn DiskFile>,
+    end: Position,
+    durable: Position,
+    next_frame: u64,
+    /// The last frame of the current segment is no mark.
+    unmarked: bool,
+    latched: bool,
+    /// `next_frame` at the last maintenance, to see that something was appended.
+    seen_frame: u64,
+    /// When maintenance first saw the last frame.
+    idle_since_ms: u64,
+    /// When maintenance first saw frames that are not durable.
+    dirty_since_ms: Option<u64>,
+    stats: JournalStats,
+}
+
+/// Opens the journal in `dir`, which is created when missing: reads what is there, hands over
+/// every batch from the newest baseline on, and begins a new segment.
+///
+/// `on_batch` gets what a batch says beside its events, its payload, and where its frame begins; a
+/// text it returns refuses the batch. `on_progress` gets bytes done and bytes in all.
+///
+/// # Errors
+/// [`JournalError::Corrupt`], [`JournalError::Missing`], [`JournalError::NewerVersion`] and
+/// [`JournalError::Replay`]: nothing was changed. [`JournalError::Full`]: there is no space
+/// for a segment. [`JournalError::Io`], [`JournalError::BadOptions`].
+pub fn open(
+    disk: Arc<dyn Disk>,
+    dir: &Path,
+    options: JournalOptions,
+    on_batch: OnBatch<'_>,
+    on_progress: OnProgress<'_>,
+) -> Result<(SegmentedJournal, Recovered), JournalError> {
+    options.check()?;
+    disk.create_dir_all(dir).context("create", dir)?;
+    if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        disk.sync_dir(parent).context("sync", parent)?;
+    }
+    let found = recovery::replay(disk.as_ref(), dir, on_batch, on_progress)?;
+    settle_tail(disk.as_ref(), dir, &found)?;
+    let always = options.durability == Durability::Always;
+    let mut spares = Spares::load(disk.clone(), dir, options.segment_bytes, always, &found.spares)?;
+    for &segment in &found.leftover {
+        spares.adopt(&segment_path(dir, segment))?;
+    }
+    let previous = found.live.last().map_or((0, 0), |live| (live.segment, live.end));
+    let header = SegmentHeader {
+        segment: previous.0 + 1,
+        previous: previous.0,
+        previous_end: previous.1,
+        first_frame: found.next_frame,
+    };
+    if spares.len() == 0 {
+        match spares.make() {
+            // The file that is to be replaced gives its space.
+            Err(JournalError::Full { .. }) if found.unfinished.is_some() => {
+                let path = segment_path(dir, header.segment);
+                disk.remove(&path).context("remove", &path)?;
+                spares.make()?;
+            }
+            made => made?,
+        }
+        spares.fill_all();
+    }
+    let (file, live) = begin_segment(disk.as_ref(), dir, &options, &mut spares, header)?;
+    // Without a spare, new messages are refused until `maintain` can make one.
+    spares.maintain(0, 1);
+    let end = Position { segment: header.segment, offset: FIRST_FRAME };
+    let stats = JournalStats {
+        torn_bytes: found.recovered.torn.as_ref().map_or(0, |torn| torn.bytes),
+        ..JournalStats::default()
+    };
+    let mut journal = SegmentedJournal {
+        disk,
+        dir: dir.into(),
+        options,
+        spares,
+        live: found.live.into(),
+        file,
+        end,
+        durable: end,
+        next_frame: found.next_frame,
+        unmarked: false,
+        latched: false,
+        seen_frame: found.next_frame,
+        idle_since_ms: 0,
+        dirty_since_ms: None,
+        stats,
+    };
+    if let Some(last) = journal.live.back_mut() {
+        last.file_bytes = last.end;
+    }
+    journal.live.push_back(live);
+    Ok((journal, found.recovered))
+}
+
+/// Makes the end of what was read certain: writes again what may only have been in a cache that a
+/// failed sync left behind, and cuts the torn tail off.
+fn settle_tail(disk: &dyn Disk, dir: &Path, found: &Found) -> Result<(), JournalError> {
+    let Some(last) = found.live.last() else { return Ok(()) };
+    let path = segment_path(dir, last.segment);
+    let file = disk.open(&path, OpenMode::Write).context("open", &path)?;
+    let mut at = found.covered;
+    let mut piece = vec![0; REWRITE_BYTES.min((last.end - at) as usize)];
+    while at < last.end {
+        let len = ((last.end - at) as usize).min(piece.len());
+        let read = file.read_at(&mut piece[..len], at).context("read", &path)?;
+        // The padding of the last frame may be missing in a file that was cut short.
+        piece[read..].fill(0);
+        file.write_at(&piece[..len], at).context("write", &path)?;
+        at += len as u64;
+    }
+    file.set_len(last.end).context("shorten", &path)?;
+    file.sync_data().context("sync", &path)
+}
+
+/// Makes a spare the next segment. The header is durable before the name is.
+fn begin_segment(
+    disk: &dyn Disk,
+    dir: &Path,
+    options: &JournalOptions,
+    spares: &mut Spares,
+    header: SegmentHeader,
+) -> Result<(Box<dyn DiskFile>, Live), JournalError> {
+    let spare = spares.take().ok_or_else(|| JournalError::Full { dir: dir.into() })?;
+    let mode = match options.durability {
+        Durability::Always => OpenMode::Durable,
+        Durability::Interval { .. } | Durability::Os => OpenMode::Write,
+    };
+    let file = disk.open(&spare, mode).context("open", &spare)?;
+    let mut block = Aligned::zeroed(FRAME_ALIGN);
+    if let Some(block) = block.as_mut_slice().first_chunk_mut() {
+        header.encode(block);
+    }
+    file.write_at(block.as_slice(), 0).context("write", &spare)?;
+    file.sync_data().context("sync", &spare)?;
+    disk.rename(&spare, &segment_path(dir, header.segment)).context("rename", &spare)?;
+    disk.sync_dir(dir).context("sync", dir)?;
+    let file_bytes = options.segment_bytes;
+    Ok((file, Live { segment: header.segment, end: FIRST_FRAME, file_bytes, baseline: false }))
+}
+
+impl SegmentedJournal {
+    fn alive(&self) -> Result<(), JournalError> {
+        if self.latched { Err(JournalError::Latched) } else { Ok(()) }
+    }
+
+    /// Latches unless it went well.
+    fn latching<T>(&mut self, done: Result<T, JournalError>) -> Result<T, JournalError> {
+        self.latched |= done.is_err();
+        done
+    }
+
+    fn path(&self) -> PathBuf {
+        segment_path(&self.dir, self.end.segment)
+    }
+
+    /// Spares there should be: the reserve, and from half of the segment on its successor too.
+    fn spares_wanted(&self) -> usize {
+        if self.end.offset * 2 < self.options.segment_bytes { 1 } else { 2 }
+    }
+
+    fn roll(&mut self) -> Result<(), JournalError> {
+        if self.spares.len() == 0 {
+            match self.spares.make() {
+                Err(full @ JournalError::Full { .. }) => return Err(full),
+                made => self.latching(made)?,
+            }
+        }
+        // The next header says where this segment ends, so this end must not be lost any more.
+        self.sync()?;
+        let header = SegmentHeader {
+            segment: self.end.segment + 1,
+            previous: self.end.segment,
+            previous_end: self.end.offset,
+            first_frame: self.next_frame,
+        };
+        let begun =
+            begin_segment(self.disk.as_ref(), &self.dir, &self.options, &mut self.spares, header);
+        let (file, live) = self.latching(begun)?;
+        self.file = file;
+        self.live.push_back(live);
+        self.end = Position { segment: header.segment, offset: FIRST_FRAME };
+        self.durable = self.end;
+        self.unmarked = false;
+        Ok(())
+    }
+
+    fn write(
+        &mut self,
+        meta: &BatchMeta,
+        mark: bool,
+        batch: &mut BatchBuffer,
+    ) -> Result<Position, JournalError> {
+        let at = self.end;
+        let frame = batch.seal(&FrameHeader {
+            segment: at.segment,
+            number: self.next_frame,
+            durable_segment: self.durable.segment,
+            durable_offset: self.durable.offset,
+            mark,
+            meta: *meta,
+        });
+        assert!(at.offset + frame.len() as u64 <= self.options.segment_bytes);
+        let written = self.file.write_at(frame, at.offset).context("write", self.path());
+        let len = frame.len() as u64;
+        self.latching(written)?;
+        self.end.offset += len;
+        self.next_frame += 1;
+        self.unmarked = !mark;
+        if self.options.durability == Durability::Always {
+            self.durable = self.end;
+            self.stats.syncs += 1;
+        }
+        if let Some(live) = self.live.back_mut() {
+            live.end = self.end.offset;
+            live.baseline |= meta.baseline;
+        }
+        Ok(at)
+    }
+
+    fn mark(&mut self) -> Result<(), JournalError> {
+        self.write(&BatchMeta::default(), true, &mut BatchBuffer::new())?;
+        self.stats.marks += 1;
+        Ok(())
+    }
+}
+
+impl Journal for SegmentedJournal {
+    fn append(
+        &mut self,
+        meta: &BatchMeta,
+        batch: &mut BatchBuffer,
+    ) -> Result<Position, JournalError> {
+        self.alive()?;
+        // Header block, frame header, place of the mark.
+        let max = (self.options.segment_bytes - 2 * BLOCK - HEADER_BYTES as u64)
+            .min(JOURNAL_PAYLOAD_MAX as u64);
+        let payload = batch.len() as u64;
+        if payload > max {
+            return Err(JournalError::TooLarge { bytes: payload, max });
+        }
+        let full = self.end.offset + file_bytes(batch.len()) + BLOCK > self.options.segment_bytes;
+        if full || (meta.baseline && self.end.offset > FIRST_FRAME) {
+            self.roll()?;
+        }
+        let at = self.write(meta, false, batch)?;
+        self.stats.frames += 1;
+        self.stats.payload_bytes += payload;
+        Ok(at)
+    }
+
+    fn sync(&mut self) -> Result<(), JournalError> {
+        self.alive()?;
+        if self.durable < self.end {
+            let synced = self.file.sync_data().context("sync", self.path());
+            self.latching(synced)?;
+            self.durable = self.end;
+            self.stats.syncs += 1;
+        }
+        self.dirty_since_ms = None;
+        Ok(())
+    }
+
+    fn trim(&mut self, before: Position) -> Result<(), JournalError> {
+        self.alive()?;
+        let keep = self.live.iter().rfind(|live| live.baseline && live.segment <= before.segment);
+        let Some(keep) = keep.map(|live| live.segment) else { return Ok(()) };
+        if self.live.front().is_none_or(|oldest| oldest.segment >= keep) {
+            return Ok(());
+        }
+        if keep == self.end.segment {
+            self.sync()?;
+        }
+        let mut retired = Ok(());
+        while let Some(oldest) = self.live.front().filter(|oldest| oldest.segment < keep) {
+            let path = segment_path(&self.dir, oldest.segment);
+            retired = self.spares.adopt(&path);
+            // It may be gone all the same, when only its use as a spare failed.
+            let gone = retired.is_ok() || matches!(self.disk.exists(&path), Ok(false));
+            if !gone {
+                break;
+            }
+            self.live.pop_front();
+        }
+        let synced = self.disk.sync_dir(&self.dir).context("sync", &self.dir);
+        self.latching(synced)?;
+        retired
+    }
+
+    fn room(&self) -> Room {
+        if self.spares.is_short() && self.spares.len() < self.spares_wanted() {
+            Room::ReserveOnly
+        } else {
+            Room::Plenty
+        }
+    }
+
+    fn end(&self) -> Position {
+        self.end
+    }
+
+    fn durable_end(&self) -> Position {
+        self.durable
+    }
+
+    fn maintain(&mut self, mono_ms: u64) -> Result<(), JournalError> {
+        self.alive()?;
+        if self.seen_frame != self.next_frame {
+            self.seen_frame = self.next_frame;
+            self.idle_since_ms = mono_ms;
+        }
+        if let Durability::Interval { every_ms } = self.options.durability
+            && self.durable < self.end
+        {
+            let since = *self.dirty_since_ms.get_or_insert(mono_ms);
+            if mono_ms >= since.saturating_add(every_ms) {
+                self.sync()?;
+            }
+        }
+        let idle = mono_ms >= self.idle_since_ms.saturating_add(MARK_AFTER_MS);
+        if self.unmarked && idle && self.durable == self.end {
+            self.mark()?;
+            self.seen_frame = self.next_frame;
+            if self.durable < self.end {
+                self.dirty_since_ms.get_or_insert(mono_ms);
+            }
+        }
+        self.spares.maintain(mono_ms, self.spares_wanted());
+        Ok(())
+    }
+
+    fn next_maintenance_ms(&self) -> Option<u64> {
+        if self.latched {
+            return None;
+        }
+        let unseen = (self.seen_frame != self.next_frame).then_some(0);
+        let sync = match (self.options.durability, self.dirty_since_ms) {
+            (Durability::Interval { every_ms }, Some(since)) => {
+                Some(since.saturating_add(every_ms))
+            }
+            _ => None,
+        };
+        let mark = (self.unmarked && self.durable == self.end)
+            .then(|| self.idle_since_ms.saturating_add(MARK_AFTER_MS));
+        let spares = self.spares.next_maintenance_ms(self.spares_wanted());
+        [unseen, sync, mark, spares].into_iter().flatten().min()
+    }
+
+    fn stats(&self) -> JournalStats {
+        let spares = self.spares.len() as u64;
+        JournalStats {
+            live_segments: self.live.len() as u64,
+            live_bytes: self.live.iter().map(|live| live.end).sum(),
+            disk_bytes: self.live.iter().map(|live| live.file_bytes).sum::<u64>()
+                + spares * self.options.segment_bytes,
+            spares,
+            ..self.stats
+        }
+    }
+
+    fn close(mut self: Box<Self>) -> Result<(), JournalError> {
+        self.sync()?;
+        if self.unmarked {
+            self.mark()?;
+            self.sync()?;
+        }
+        Ok(())
+    }
+}

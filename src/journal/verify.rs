@@ -1,0 +1,218 @@
+//! Reads a journal offline and reports everything that is damaged. Changes nothing.
+
+use std::path::{Path, PathBuf};
+
+use crate::codec::segment::SegmentHeader;
+use crate::env::Disk;
+use crate::journal::Position;
+use crate::journal::error::JournalError;
+use crate::journal::layout::{Layout, segment_path};
+use crate::journal::reader::{FIRST_FRAME, SegmentReader};
+use crate::journal::recovery::{OnBatch, OnProgress, Torn, judge_tail};
+
+/// A place that is not as it was written.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Damage {
+    /// The file.
+    pub file: PathBuf,
+    /// Where in it.
+    pub offset: u64,
+    /// What is wrong there.
+    pub why: String,
+}
+
+/// What [`verify`] found.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct VerifyReport {
+    /// Segment files.
+    pub segments: u64,
+    /// Spare files; what they hold means nothing.
+    pub spares: u64,
+    /// Valid batches.
+    pub frames: u64,
+    /// Valid marks.
+    pub marks: u64,
+    /// Bytes of their payloads.
+    pub payload_bytes: u64,
+    /// A write that a crash cut off; no damage.
+    pub torn: Option<Torn>,
+    /// Everything damaged or missing, oldest first. Empty means sound.
+    pub damage: Vec<Damage>,
+}
+
+/// Reads all segments, also those a newer baseline has made superfluous, and goes on behind damage.
+/// `on_batch` gets every valid batch; a text it returns is reported as damage of that place.
+///
+/// # Errors
+/// [`JournalError::Io`] when a file cannot be read, [`JournalError::NewerVersion`].
+pub fn verify(
+    disk: &dyn Disk,
+    dir: &Path,
+    on_batch: OnBatch<'_>,
+    on_progress: OnProgress<'_>,
+) -> Result<VerifyReport, JournalError> {
+    let layout = Layout::read(disk, dir)?;
+    let mut report = VerifyReport {
+        segments: layout.segments.len() as u64,
+        spares: layout.spares.len() as u64,
+        ..VerifyReport::default()
+    };
+    let mut readers = Vec::with_capacity(layout.segments.len());
+    for &segment in &layout.segments {
+        let mut reader = SegmentReader::open(disk, dir, segment)?;
+        let header = reader.header()?;
+        readers.push((segment, header, reader.len));
+    }
+    let total = readers.iter().map(|(_, _, len)| len).sum();
+    let mut check = Check { on_batch, report: &mut report, expected: None };
+    let mut done = 0;
+    for (index, (segment, header, len)) in readers.iter().enumerate() {
+        let next = readers.get(index + 1).map(|(id, header, _)| (*id, *header));
+        check.before(dir, *segment, index.checked_sub(1).map(|before| readers[before].0));
+        let mut reader = SegmentReader::open(disk, dir, *segment)?;
+        check.segment(&mut reader, *header, next)?;
+        done += len;
+        on_progress(done, total);
+    }
+    check.needs_baseline(disk, dir, &layout.segments)?;
+    Ok(report)
+}
+
+struct Check<'a> {
+    on_batch: OnBatch<'a>,
+    report: &'a mut VerifyReport,
+    /// Number the next frame should have; `None` after damage or at the beginning.
+    expected: Option<u64>,
+}
+
+impl Check<'_> {
+    fn damage(&mut self, file: &Path, offset: u64, why: impl Into<String>) {
+        self.report.damage.push(Damage { file: file.into(), offset, why: why.into() });
+        self.expected = None;
+    }
+
+    /// Reports a gap in the ids.
+    fn before(&mut self, dir: &Path, segment: u64, previous: Option<u64>) {
+        if let Some(previous) = previous.filter(|previous| previous + 1 != segment) {
+            self.damage(&segment_path(dir, previous + 1), 0, "the segment is missing");
+        }
+    }
+
+    /// Without its first segment a journal must begin with a baseline.
+    fn needs_baseline(
+        &mut self,
+        disk: &dyn Disk,
+        dir: &Path,
+        segments: &[u64],
+    ) -> Result<(), JournalError> {
+        let Some(&first) = segments.first().filter(|&&first| first != 1) else { return Ok(()) };
+        let mut reader = SegmentReader::open(disk, dir, first)?;
+        // An invalid first frame is reported already.
+        if matches!(reader.frame(FIRST_FRAME)?, Ok(frame) if !frame.header.meta.baseline) {
+            self.damage(&segment_path(dir, first - 1), 0, "the segment is missing");
+        }
+        Ok(())
+    }
+
+    fn segment(
+        &mut self,
+        reader: &mut SegmentReader,
+        header: Option<SegmentHeader>,
+        next: Option<(u64, Option<SegmentHeader>)>,
+    ) -> Result<(), JournalError> {
+        let file = reader.path.clone();
+        match header {
+            Some(header) => {
+                if self.expected.is_some_and(|expected| header.first_frame != expected) {
+                    self.damage(&file, 0, "its first frame does not follow the segment before");
+                }
+                self.expected = Some(header.first_frame);
+            }
+            // The making of the last segment may have been cut off before it held anything.
+            None if next.is_none() && reader.search(FIRST_FRAME)?.is_none() => return Ok(()),
+            None => self.damage(&file, 0, "the segment header is invalid"),
+        }
+        // Reading goes forward only, and the search above may have gone to the end.
+        reader.rewind();
+        let recorded_end = match next {
+            Some((id, Some(next))) if id == reader.segment + 1 => Some(next.previous_end),
+            _ => None,
+        };
+        let mut at = FIRST_FRAME;
+        while recorded_end.is_none_or(|end| at < end) {
+            match self.frame(reader, at)? {
+                Ok(frame_end) => at = frame_end,
+                Err(why) => {
+                    // Where the end is not recorded, this may be it.
+                    let damaged = recorded_end.is_some() || is_damage(reader, at, &why, self)?;
+                    if damaged {
+                        self.damage(&file, at, why);
+                    }
+                    // Go on with the next valid frame; here nothing tells it from the next number.
+                    match reader.search(at + FIRST_FRAME)? {
+                        Some((found, header, _)) if damaged => {
+                            at = found;
+                            self.expected = Some(header.number);
+                        }
+                        _ => break,
+                    }
+                }
+            }
+        }
+        if recorded_end.is_some_and(|end| at > end) {
+            self.damage(&file, at, "frames go beyond the end its successor records");
+        }
+        Ok(())
+    }
+
+    /// Counts the frame at an offset and hands it over. Its end, or why there is none.
+    fn frame(
+        &mut self,
+        reader: &mut SegmentReader,
+        at: u64,
+    ) -> Result<Result<u64, String>, JournalError> {
+        let segment = reader.segment;
+        let path = reader.path.clone();
+        let frame = match reader.frame(at)? {
+            Ok(frame) => frame,
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        let number = frame.header.number;
+        if let Some(expected) = self.expected.filter(|&expected| expected != number) {
+            return Ok(Err(format!("frame {number} stands where frame {expected} should")));
+        }
+        if frame.header.mark {
+            self.report.marks += 1;
+        } else {
+            self.report.frames += 1;
+            self.report.payload_bytes += frame.payload.len() as u64;
+            let position = Position { segment, offset: at };
+            if let Err(why) = (self.on_batch)(&frame.header.meta, frame.payload, position) {
+                let why = format!("the batch cannot be applied: {why}");
+                self.report.damage.push(Damage { file: path, offset: at, why });
+            }
+        }
+        let end = at + frame.file_bytes();
+        self.expected = Some(number + 1);
+        Ok(Ok(end))
+    }
+}
+
+/// Whether an invalid frame in a segment without a recorded end is damage; notes a torn tail.
+fn is_damage(
+    reader: &mut SegmentReader,
+    at: u64,
+    why: &str,
+    check: &mut Check<'_>,
+) -> Result<bool, JournalError> {
+    let judged = judge_tail(reader, at, why.to_owned());
+    reader.rewind();
+    match judged {
+        Ok(torn) => {
+            check.report.torn = torn;
+            Ok(false)
+        }
+        Err(JournalError::Corrupt { .. }) => Ok(true),
+        Err(error) => Err(error),
+    }
+}
