@@ -39,6 +39,8 @@ mod bitmap;
 mod hours;
 mod lanes;
 mod late;
+#[cfg(test)]
+mod model_tests;
 mod page;
 mod scan;
 #[cfg(test)]
