@@ -1,16 +1,23 @@
 //! How fast the three kinds of durable writes are on this machine, on recycled and on fresh files.
 //!
-//! `cargo bench --bench journal_sync [-- DIR]`; the files (64 MiB each) are made in DIR or the
-//! directory for temporary files and removed afterwards. Prints medians and 99th percentiles.
+//! Then how fast the journal itself appends and is read back. Prints medians and 99th percentiles.
 //! Decides two defaults: the kind of `env::DurableWrites`, and whether a new segment is filled
 //! with zeros before it is used.
+//!
+//! `cargo bench --bench journal_sync [-- DIR]`; the files are made in DIR or the directory for
+//! temporary files, up to 700 MiB at once, and removed afterwards. With JOURNAL_ONLY set in the
+//! environment only the second part runs.
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
+use postdate::base::config::Durability;
+use postdate::base::event::BatchMeta;
 use postdate::codec::frame::{BatchBuffer, FrameHeader, HEADER_BYTES};
 use postdate::env::{Disk, DiskFile, DurableWrites, OpenMode, OsDisk, OsDiskOptions};
+use postdate::journal::{self, Journal, JournalError, JournalOptions};
 
 const FILE_BYTES: u64 = 64 << 20;
 const ROUNDS: u64 = 3;
@@ -27,9 +34,53 @@ fn main() -> io::Result<()> {
         .find(|argument| !argument.starts_with('-'))
         .map_or_else(std::env::temp_dir, PathBuf::from);
     let path = dir.join(format!("journal-sync-bench-{}", std::process::id()));
-    let done = measure_all(&path);
+    let done = if std::env::var_os("JOURNAL_ONLY").is_some() { Ok(()) } else { measure_all(&path) };
     let _ = OsDisk::default().remove(&path);
-    done
+    done?;
+    let journal = path.with_extension("journal");
+    let done = measure_journal(&journal);
+    let _ = std::fs::remove_dir_all(&journal);
+    done.map_err(io::Error::other)
+}
+
+/// Appends 512 MiB in batches of a size, then reads them back.
+fn measure_journal(dir: &Path) -> Result<(), JournalError> {
+    for (payload, durability) in [
+        (4_000, Durability::Os),
+        (64_000, Durability::Os),
+        (64_000, Durability::Always),
+        (1_000_000, Durability::Always),
+    ] {
+        let options = JournalOptions { durability, ..JournalOptions::default() };
+        let disk = Arc::new(OsDisk::default());
+        let mut ignore = |_: &BatchMeta, _: &[u8], _| Ok(());
+        let (mut journal, _) =
+            journal::open(disk.clone(), dir, options, &mut ignore, &mut |_, _| ())?;
+        let mut batch = BatchBuffer::new();
+        batch.extend(&vec![0x5A; payload]);
+        let count = (512 << 20) / payload;
+        let mut times = Vec::with_capacity(count);
+        for _ in 0..count {
+            let begin = Instant::now();
+            journal.append(&BatchMeta::default(), &mut batch)?;
+            times.push(begin.elapsed().as_nanos() as u64);
+            journal.maintain(0)?;
+        }
+        times.sort_unstable();
+        Box::new(journal).close()?;
+        let begin = Instant::now();
+        let (journal, recovered) = journal::open(disk, dir, options, &mut ignore, &mut |_, _| ())?;
+        let rate = recovered.payload_bytes as f64 / begin.elapsed().as_secs_f64() / 1e9;
+        println!(
+            "journal, {payload} byte batches, {durability:?}: append p50 {:.0} us, p99 {:.0} us; \
+             read back at {rate:.1} GB/s",
+            times[times.len() / 2] as f64 / 1e3,
+            times[times.len() * 99 / 100] as f64 / 1e3,
+        );
+        drop(journal);
+        let _ = std::fs::remove_dir_all(dir);
+    }
+    Ok(())
 }
 
 fn measure_all(path: &Path) -> io::Result<()> {

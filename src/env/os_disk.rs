@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{FallocateFlags, OFlags};
+use rustix::fs::{Advice, FallocateFlags, OFlags};
 use rustix::io::Errno;
 
 use crate::env::disk::{Disk, DiskFile, OpenMode};
@@ -84,7 +84,11 @@ impl Disk for OsDisk {
 
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
         if mode == OpenMode::Read {
-            return Ok(Box::new(OsFile::plain(File::open(path)?)));
+            let file = File::open(path)?;
+            // What we open for reading alone we read from front to back: read further ahead. Not
+            // to be told is no harm.
+            let _ = rustix::fs::fadvise(&file, 0, None, Advice::Sequential);
+            return Ok(Box::new(OsFile::plain(file)));
         }
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);

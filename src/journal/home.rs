@@ -196,13 +196,19 @@ fn create_durably(disk: &dyn Disk, dir: &Path) -> Result<(), HomeError> {
         ups.push((up, disk.exists(up).map_err(failed)?));
     }
     disk.create_dir_all(dir).map_err(failed)?;
-    for (index, (up, existed)) in ups.into_iter().enumerate() {
-        let parent = up.parent().filter(|parent| !parent.as_os_str().is_empty());
-        match disk.sync_dir(parent.unwrap_or(Path::new("."))) {
-            // Far up there may be file systems that cannot sync and were there long before us;
-            // and the directory itself may have been made for us by somebody with more rights.
-            Err(error) if existed && (index > 0 || error.kind() == ErrorKind::PermissionDenied) => {
-            }
+    for (up, existed) in ups {
+        let Some(parent) = up.parent() else { continue };
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        match disk.sync_dir(parent) {
+            // Made for us by somebody with more rights, or on a file system that cannot do it.
+            Err(error)
+                if existed
+                    && matches!(
+                        error.kind(),
+                        ErrorKind::PermissionDenied
+                            | ErrorKind::InvalidInput
+                            | ErrorKind::Unsupported
+                    ) => {}
             synced => synced.map_err(failed)?,
         }
     }

@@ -74,7 +74,7 @@ pub struct JournalStats {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct JournalOptions {
     /// Size of a segment file in bytes: a multiple of 4096, at least
-    /// [`JournalOptions::SEGMENT_BYTES_MIN`]. The longest payload is three blocks less.
+    /// [`JournalOptions::SEGMENT_BYTES_MIN`]. The longest payload is 8288 bytes less.
     pub segment_bytes: u64,
     /// When what was appended is made durable.
     pub durability: Durability,

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::base::limits::FRAME_ALIGN;
 use crate::codec::segment::SegmentHeader;
 use crate::env::Disk;
 use crate::journal::Position;
@@ -149,7 +150,7 @@ impl Check<'_> {
                         self.damage(&file, at, why);
                     }
                     // Go on with the next valid frame; here nothing tells it from the next number.
-                    match reader.search(at + FIRST_FRAME)? {
+                    match reader.search(at + FRAME_ALIGN as u64)? {
                         Some((found, header, _)) if damaged => {
                             at = found;
                             self.expected = Some(header.number);

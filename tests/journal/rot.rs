@@ -139,8 +139,8 @@ fn the_last_batch_is_covered_by_the_mark() {
         journal.maintain(5).unwrap();
         if mark {
             let due = journal.next_maintenance_ms().unwrap();
-            assert_eq!(due, 0, "first the fresh spare is filled");
-            journal.maintain(1_005).unwrap();
+            assert_eq!(due, 1_005);
+            journal.maintain(due).unwrap();
         }
         drop(journal);
         disk.flip_bit(&segment_file(1), last.offset + 100, 0);
@@ -217,6 +217,17 @@ fn missing_and_newer_segments_are_named() {
         }
         other => panic!("{other:?}"),
     }
+}
+
+/// Goal: a segment file that stands under the wrong name is not taken for the one it replaces.
+#[test]
+fn a_file_under_the_wrong_name_is_damage() {
+    let disk = closed_journal(false);
+    disk.rename(&segment_file(1), &segment_file(2)).unwrap();
+    assert!(matches!(open(&disk, ALWAYS), Err(JournalError::Corrupt { offset: 0, .. })));
+    // Alone it must not pass for a journal that was never begun either.
+    disk.rename(&segment_file(2), &segment_file(7)).unwrap();
+    assert!(matches!(open(&disk, ALWAYS), Err(JournalError::Corrupt { offset: 0, .. })));
 }
 
 /// Goal: verify names every damaged place, not only the first. Method: three of them.

@@ -68,6 +68,22 @@ fn positions_and_numbers_are_as_promised() {
     assert_eq!(opened.recovered.start, baseline);
 }
 
+/// Goal: a caller who names a place above the newest baseline loses nothing.
+#[test]
+fn trimming_without_a_baseline_keeps_everything() {
+    let disk = SimDisk::new();
+    let mut journal = open(&disk, ALWAYS).unwrap().journal;
+    for number in 1..=10 {
+        append(journal.as_mut(), number, 20_000, false).unwrap();
+    }
+    assert!(journal.end().segment > 3);
+    let before = journal.stats().live_segments;
+    journal.trim(journal.end()).unwrap();
+    assert_eq!(journal.stats().live_segments, before);
+    drop(journal);
+    assert_eq!(open(&disk, ALWAYS).unwrap().numbers(), Vec::from_iter(1..=10));
+}
+
 #[test]
 fn the_largest_batch_fits_and_one_byte_more_does_not() {
     let disk = SimDisk::new();
@@ -130,6 +146,9 @@ fn idle_restarts_leave_nothing_behind() {
         assert_eq!(opened.numbers(), [1]);
         journal = opened.journal;
         assert_eq!(journal.end(), Position { segment: 2, offset: 4096 });
+        // The segment before was cut to what it holds.
+        assert!(disk.contents(&segment_file(1)).unwrap().len() <= 3 * 4096);
+        assert_eq!(journal.stats().disk_bytes, disk.used_bytes());
     }
     assert!(disk.list(dir()).unwrap().len() <= 4, "{:?}", disk.list(dir()));
 }
