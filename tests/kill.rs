@@ -211,11 +211,8 @@ fn judge(ledger: &Shared, body: &str, id: MessageId, attempt: u32) {
 
 #[test]
 fn the_promises_hold_through_twenty_kills() {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let dir = tempfile::tempdir().unwrap();
     let ledger: Shared = Shared::default();
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(20_260_101);

@@ -187,13 +187,15 @@ impl World {
                 let size = if n % 7 == 0 { 6_000 } else { 40 };
                 let delay = [0, 300, 40, 1_000_000][(n % 4) as usize];
                 self.publish(&mut life, size, delay)?;
-                let pending: Vec<_> = self.ledger.accepted.iter().map(|(id, due)| (*id, *due)).collect();
+                let pending: Vec<_> =
+                    self.ledger.accepted.iter().map(|(id, due)| (*id, *due)).collect();
                 let undone = |id: &MessageId| {
                     !self.ledger.cancelled.contains(id) && !self.ledger.acknowledged.contains(id)
                 };
                 let now = self.now();
                 let due = pending.iter().find(|(id, due)| *due <= now && undone(id));
-                let later = pending.iter().rev().find(|(id, due)| *due > now + 10_000 && undone(id));
+                let later =
+                    pending.iter().rev().find(|(id, due)| *due > now + 10_000 && undone(id));
                 let (due, later) = (due.copied(), later.copied());
                 if let Some((id, _)) = due {
                     self.acknowledge(&mut life, id)?;

@@ -90,7 +90,7 @@ codes! {
     /// A credit of zero or over the limit.
     BadCredit = 55, "bad-credit", "grant a credit between 1 and the documented limit";
     /// The disk is full.
-    DiskFull = 60, "disk-full", "free disk space; acknowledgements and cancels still work, publishing resumes by itself";
+    DiskFull = 60, "disk-full", "free disk space; acknowledgements and cancels still work";
     /// The memory for pending messages is used up.
     MemoryFull = 61, "memory-full", "consume or cancel messages, or raise max_memory";
     /// A write failed; the shard takes nothing more until restart.

@@ -83,7 +83,8 @@ impl Session {
     /// order. The caller bounds how many are unanswered: the inbox itself is not bounded.
     ///
     /// # Errors
-    /// [`Code::ShuttingDown`] or [`Code::StorageFailed`] when the shard has stopped; none of the requests is carried out.
+    /// [`Code::ShuttingDown`] or [`Code::StorageFailed`] when the shard has stopped; none of the
+    /// requests is carried out.
     pub fn submit(&self, requests: Vec<(u64, Command)>) -> Result<(), ClientError> {
         let input = Input::Requests(self.id, requests);
         self.inbox.send(input).map_err(|_| stopped(&self.failed))
@@ -98,7 +99,6 @@ impl Drop for Session {
 }
 
 fn stopped(failed: &AtomicBool) -> ClientError {
-    let code =
-        if failed.load(Ordering::SeqCst) { Code::StorageFailed } else { Code::ShuttingDown };
+    let code = if failed.load(Ordering::SeqCst) { Code::StorageFailed } else { Code::ShuttingDown };
     code.into()
 }

@@ -2,8 +2,8 @@
 //!
 //! The same step runs under the shard's thread and under a simulator.
 
-use std::collections::VecDeque;
 use std::collections::HashMap;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +23,12 @@ use super::timekeeper::{ClockNote, Reading, Timekeeper};
 
 /// A live state may be rewritten as a baseline when the journal is this many times its size.
 const BASELINE_GAIN: u64 = 8;
+/// The same while the disk is full.
+const BASELINE_GAIN_FULL: u64 = 2;
+/// While the disk is full, a baseline that would free segments is thought about this often, ms.
+const RESCUE_EVERY_MS: u64 = 1_000;
+/// A batch that found no space is tried again this often.
+const STUCK_RETRY: Duration = Duration::from_millis(50);
 /// The clocks are looked at this often, whatever happens.
 const IDLE_MAX: Duration = Duration::from_millis(500);
 
@@ -53,7 +59,12 @@ pub(super) struct Core {
     work: VecDeque<Work>,
     /// More is due than the last step could fire or time out.
     overdue: bool,
+    /// A batch that found no space at all: nothing goes on until it is written.
+    stuck: Option<BatchMeta>,
+    /// The segment in which a baseline was last thought about.
     baseline_checked_at: u64,
+    /// While the disk is full: when a baseline is next thought about, ms.
+    next_rescue_mono_ms: u64,
     commits: u64,
     commit_ns_max: u64,
     commit_ns_total: u64,
@@ -76,7 +87,9 @@ impl Core {
             outboxes: HashMap::new(),
             work: VecDeque::new(),
             overdue: false,
+            stuck: None,
             baseline_checked_at: 0,
+            next_rescue_mono_ms: 0,
             commits: 0,
             commit_ns_max: 0,
             commit_ns_total: 0,
@@ -106,13 +119,15 @@ impl Core {
 
     /// How long the next step can wait when nothing comes in.
     pub(super) fn wait(&self) -> Duration {
+        if self.stuck.is_some() {
+            return STUCK_RETRY;
+        }
         if self.overdue || !self.work.is_empty() || self.engine.has_work() {
             return Duration::ZERO;
         }
         let now = self.engine.now();
         let engine = self.engine.next_wait_ms();
-        let journal =
-            self.journal.next_maintenance_ms().map(|at| at.saturating_sub(now.mono_ms));
+        let journal = self.journal.next_maintenance_ms().map(|at| at.saturating_sub(now.mono_ms));
         let Some(wait_ms) = [engine, journal].into_iter().flatten().min() else { return IDLE_MAX };
         let target = self.keeper.mono_ns_at(now.mono_ms.saturating_add(wait_ms));
         Duration::from_nanos(target.saturating_sub(self.clock.mono_ns())).min(IDLE_MAX)
@@ -125,6 +140,14 @@ impl Core {
     /// stop.
     pub(super) fn step(&mut self) -> Result<(), JournalError> {
         let now = self.read_clock();
+        if let Some(meta) = self.stuck {
+            self.journal.maintain(now.mono_ms)?;
+            self.commit(meta)?;
+            if self.stuck.is_none() {
+                self.release();
+            }
+            return Ok(());
+        }
         let fired = self.engine.fire(now, limits::FIRE_PER_STEP_MAX);
         self.do_work();
         let mut sink = BatchSink(&mut self.batch);
@@ -134,19 +157,22 @@ impl Core {
         self.overdue = fired.more || timers;
         // A firing without an event is a fact too: it must be durable before its deliveries leave.
         if fired.any || !self.batch.is_empty() {
-            let meta = self.engine.batch_meta();
-            self.commit(&meta)?;
+            self.commit(self.engine.batch_meta())?;
+            if self.stuck.is_some() {
+                return Ok(());
+            }
         }
         self.release();
         self.journal.maintain(now.mono_ms)?;
-        self.rewrite_baseline()
+        if self.baseline_pays(now.mono_ms) {
+            self.write_baseline()?;
+        }
+        Ok(())
     }
 
     fn read_clock(&mut self) -> crate::base::time::Now {
-        let read = |clock: &dyn Clock| Reading {
-            mono_ns: clock.mono_ns(),
-            wall_ns: clock.wall_ns(),
-        };
+        let read =
+            |clock: &dyn Clock| Reading { mono_ns: clock.mono_ns(), wall_ns: clock.wall_ns() };
         let mut reading = read(&*self.clock);
         // Being held up between the two readings looks like a step of the wall; it does not repeat.
         for _ in 0..3 {
@@ -207,9 +233,26 @@ impl Core {
         self.engine.execute(session, tag, command, refuse, &mut sink);
     }
 
-    fn commit(&mut self, meta: &BatchMeta) -> Result<(), JournalError> {
+    /// Makes the step's batch durable. When there is no space left at all, not even in the
+    /// reserve, the batch stays and is tried again: nothing is lost, nothing is answered.
+    fn commit(&mut self, meta: BatchMeta) -> Result<(), JournalError> {
         let before = self.clock.mono_ns();
-        self.journal.append(meta, &mut self.batch)?;
+        match self.journal.append(&meta, &mut self.batch) {
+            Ok(_) => {
+                if self.stuck.take().is_some() {
+                    tracing::warn!("there is disk space again; the server goes on");
+                }
+            }
+            Err(JournalError::Full { .. }) => {
+                if self.stuck.replace(meta).is_none() {
+                    tracing::error!(
+                        "the disk is full and the reserve is used up; the server waits for space"
+                    );
+                }
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        }
         self.batch.clear();
         let took = self.clock.mono_ns().saturating_sub(before);
         self.commits += 1;
@@ -227,27 +270,37 @@ impl Core {
         });
     }
 
-    /// Writes the live state anew when it is small against the journal, and lets go of the old
-    /// segments.
-    fn rewrite_baseline(&mut self) -> Result<(), JournalError> {
+    /// Whether writing the live state anew would free enough of the journal.
+    fn baseline_pays(&mut self, mono_ms: u64) -> bool {
         let segment = self.journal.end().segment;
-        if segment == self.baseline_checked_at {
-            return Ok(());
+        let full = self.journal.room() == Room::ReserveOnly;
+        let rescue = full && mono_ms >= self.next_rescue_mono_ms;
+        if segment == self.baseline_checked_at && !rescue {
+            return false;
         }
         self.baseline_checked_at = segment;
+        self.next_rescue_mono_ms = mono_ms + RESCUE_EVERY_MS;
+        let gain = if full { BASELINE_GAIN_FULL } else { BASELINE_GAIN };
         let estimate = self.engine.dump_bytes_estimate();
         let stats = self.journal.stats();
-        if stats.live_segments < 2
-            || estimate > limits::BASELINE_BYTES_MAX as u64
-            || estimate * BASELINE_GAIN > stats.live_bytes
-        {
-            return Ok(());
-        }
+        stats.live_segments >= 2
+            && estimate <= limits::BASELINE_BYTES_MAX as u64
+            && estimate * gain <= stats.live_bytes
+    }
+
+    /// Writes the live state anew, and lets go of the segments before it.
+    fn write_baseline(&mut self) -> Result<(), JournalError> {
         self.engine.dump(&mut BatchSink(&mut self.batch));
         let meta = BatchMeta { baseline: true, released: [0; 2], ..self.engine.batch_meta() };
         let bytes = self.batch.len();
-        let position = self.journal.append(&meta, &mut self.batch)?;
+        let written = self.journal.append(&meta, &mut self.batch);
         self.batch.clear();
+        let position = match written {
+            Ok(position) => position,
+            // It was an offer; what it would have freed stays.
+            Err(JournalError::Full { .. }) => return Ok(()),
+            Err(error) => return Err(error),
+        };
         self.journal.trim(position)?;
         self.baseline_checked_at = self.journal.end().segment;
         self.baselines += 1;

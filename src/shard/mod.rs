@@ -13,5 +13,5 @@ mod thread;
 mod timekeeper;
 
 pub use broker::{Broker, Outbox, Session};
-pub use stepped::SteppedShard;
 pub use open::{OpenError, Recovery, Shard, ShardError, ShardOptions, open};
+pub use stepped::SteppedShard;

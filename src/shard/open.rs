@@ -135,8 +135,11 @@ pub(super) fn recover(
     if let Some(note) = note {
         super::core::log_clock(note);
     }
-    let recovery =
-        Recovery { messages: engine.messages(), batches, torn_bytes: recovered.torn.map_or(0, |torn| torn.bytes) };
+    let recovery = Recovery {
+        messages: engine.messages(),
+        batches,
+        torn_bytes: recovered.torn.map_or(0, |torn| torn.bytes),
+    };
     Ok((Core::new(engine, Box::new(journal), keeper, clock), recovery))
 }
 

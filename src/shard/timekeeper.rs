@@ -92,8 +92,7 @@ impl Timekeeper {
 
     /// How far the wall is from where the trusted line expects it, ms.
     pub(super) fn deviation_ms(&self, reading: Reading) -> i64 {
-        let expected =
-            self.mono_base_ns + i128::from(reading.mono_ns) + self.wall_offset_ns;
+        let expected = self.mono_base_ns + i128::from(reading.mono_ns) + self.wall_offset_ns;
         ((i128::from(reading.wall_ns) - expected) / 1_000_000) as i64
     }
 
@@ -145,8 +144,8 @@ impl Timekeeper {
             ClockNote::Released(step)
         };
         self.held_since_ms = None;
-        self.wall_offset_ns = i128::from(reading.wall_ns)
-            - (self.mono_base_ns + i128::from(reading.mono_ns));
+        self.wall_offset_ns =
+            i128::from(reading.wall_ns) - (self.mono_base_ns + i128::from(reading.mono_ns));
         Some(note)
     }
 }
