@@ -1,22 +1,22 @@
 //! The client's requests.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::Submit;
+use super::ask::{ask, check_length, split_ids, whole_ms};
 use super::driver::{Driver, Way};
 use super::error::Error;
 use super::options::{ClientOptions, ListQuery, SubscribeOptions};
-use super::queue::{Ask, Entry, Handle, Shared};
+use super::queue::{Entry, Handle, Shared};
 use super::subscription::{Received, Subscription, answered, unexpected};
 use super::transport::{Embedded, Tcp, Transport};
 use crate::base::command::{
     Answer, Command, DestinationInfo, SchedulePage, Status, Subscribe, Verdict,
 };
-use crate::base::error::{ClientError, Code};
+use crate::base::error::ClientError;
 use crate::base::id::MessageId;
 use crate::base::limits;
 use crate::base::message::Delay;
@@ -432,71 +432,9 @@ impl std::fmt::Debug for Client {
     }
 }
 
-/// Asks one thing and waits for the answer; a failure of the request is an error.
-pub(super) async fn ask(
-    shared: &Shared,
-    command: Command,
-    repeatable: bool,
-) -> Result<Reply, Error> {
-    let bytes = match &command {
-        Command::Query { ids }
-        | Command::Cancel { ids }
-        | Command::Acknowledge { ids, .. }
-        | Command::Reject { ids, .. } => ids.len() * 16,
-        Command::Reschedule { items } => items.len() * 25,
-        _ => 0,
-    };
-    let room = Some(shared.room(bytes).await?);
-    let (sink, answer) = oneshot::channel();
-    shared.push(Entry::Ask(Ask { command, repeatable, sink, room }))?;
-    match answered(answer).await? {
-        Reply::Answer(Answer::Failed(error)) => Err(Error::Refused(error)),
-        reply => Ok(reply),
-    }
-}
-
-/// Asks about many items, in as many requests as the limit of a batch makes of them.
-pub(super) async fn split_ids<T: Clone, R>(
-    shared: &Shared,
-    items: &[T],
-    repeatable: bool,
-    command: impl Fn(Vec<T>) -> Command,
-    results: impl Fn(Answer) -> Option<Vec<R>>,
-) -> Result<Vec<R>, Error> {
-    let mut all = Vec::with_capacity(items.len());
-    for chunk in items.chunks(limits::BATCH_ITEMS_MAX) {
-        let reply = ask(shared, command(chunk.to_vec()), repeatable).await?;
-        let Reply::Answer(answer) = reply else { return Err(unexpected(&reply)) };
-        match results(answer) {
-            Some(results) if results.len() == chunk.len() => all.extend(results),
-            _ => return Err(Error::Protocol("not one result an item".to_owned())),
-        }
-    }
-    Ok(all)
-}
-
 fn verdicts(answer: Answer) -> Option<Vec<Verdict>> {
     match answer {
         Answer::Verdicts(verdicts) => Some(verdicts),
         _ => None,
     }
-}
-
-/// A longer name would not even travel.
-pub(super) fn check_length(name: &str) -> Result<(), Error> {
-    if name.len() > limits::DESTINATION_BYTES_MAX {
-        let text = format!(
-            "the name has {} bytes; at most {} are allowed",
-            name.len(),
-            limits::DESTINATION_BYTES_MAX
-        );
-        return Err(Error::Refused(ClientError::new(Code::BadDestination, text)));
-    }
-    Ok(())
-}
-
-/// Rounded up, so that nothing is early.
-pub(super) fn whole_ms(duration: Duration) -> i64 {
-    let ms = duration.as_nanos().div_ceil(1_000_000);
-    i64::try_from(ms).unwrap_or(i64::MAX)
 }

@@ -31,6 +31,7 @@
 //! delivered and not acknowledged comes again.
 
 mod api;
+mod ask;
 mod driver;
 mod error;
 mod held;
@@ -41,6 +42,8 @@ mod queue;
 mod subscription;
 mod transport;
 
+#[cfg(test)]
+mod loss_tests;
 #[cfg(test)]
 mod tests;
 

@@ -5,7 +5,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use super::api::{Client, check_length, whole_ms};
+use super::api::Client;
+use super::ask::{check_length, whole_ms};
 use super::error::Error;
 use super::queue::{Batch, Entry, Results, Waiting};
 use super::subscription::answered;

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::api::{ask, split_ids};
+use super::ask::{ask, split_ids};
 use super::error::Error;
 use super::queue::{Entry, Handle};
 use crate::base::command::{Answer, Command, Delivery, Verdict};

@@ -1,0 +1,75 @@
+//! One request, one answer: what all requests but produce and subscribe are made of.
+
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::error::Error;
+use super::queue::{Ask, Entry, Shared};
+use super::subscription::{answered, unexpected};
+use crate::base::command::{Answer, Command};
+use crate::base::error::{ClientError, Code};
+use crate::base::limits;
+use crate::wire::binary::Reply;
+
+/// Asks one thing and waits for the answer; a failure of the request is an error.
+pub(super) async fn ask(
+    shared: &Shared,
+    command: Command,
+    repeatable: bool,
+) -> Result<Reply, Error> {
+    let bytes = match &command {
+        Command::Query { ids }
+        | Command::Cancel { ids }
+        | Command::Acknowledge { ids, .. }
+        | Command::Reject { ids, .. } => ids.len() * 16,
+        Command::Reschedule { items } => items.len() * 25,
+        _ => 0,
+    };
+    let room = Some(shared.room(bytes).await?);
+    let (sink, answer) = oneshot::channel();
+    shared.push(Entry::Ask(Ask { command, repeatable, sink, room }))?;
+    match answered(answer).await? {
+        Reply::Answer(Answer::Failed(error)) => Err(Error::Refused(error)),
+        reply => Ok(reply),
+    }
+}
+
+/// Asks about many items, in as many requests as the limit of a batch makes of them.
+pub(super) async fn split_ids<T: Clone, R>(
+    shared: &Shared,
+    items: &[T],
+    repeatable: bool,
+    command: impl Fn(Vec<T>) -> Command,
+    results: impl Fn(Answer) -> Option<Vec<R>>,
+) -> Result<Vec<R>, Error> {
+    let mut all = Vec::with_capacity(items.len());
+    for chunk in items.chunks(limits::BATCH_ITEMS_MAX) {
+        let reply = ask(shared, command(chunk.to_vec()), repeatable).await?;
+        let Reply::Answer(answer) = reply else { return Err(unexpected(&reply)) };
+        match results(answer) {
+            Some(results) if results.len() == chunk.len() => all.extend(results),
+            _ => return Err(Error::Protocol("not one result an item".to_owned())),
+        }
+    }
+    Ok(all)
+}
+
+/// A longer name would not even travel.
+pub(super) fn check_length(name: &str) -> Result<(), Error> {
+    if name.len() > limits::DESTINATION_BYTES_MAX {
+        let text = format!(
+            "the name has {} bytes; at most {} are allowed",
+            name.len(),
+            limits::DESTINATION_BYTES_MAX
+        );
+        return Err(Error::Refused(ClientError::new(Code::BadDestination, text)));
+    }
+    Ok(())
+}
+
+/// Rounded up, so that nothing is early.
+pub(super) fn whole_ms(duration: Duration) -> i64 {
+    let ms = duration.as_nanos().div_ceil(1_000_000);
+    i64::try_from(ms).unwrap_or(i64::MAX)
+}
