@@ -153,11 +153,10 @@ fn mark(ledger: &Shared, id: MessageId, change: impl FnOnce(&mut Record)) {
 async fn consume(server: String, ledger: Shared, to: &'static str) {
     let Some(client) = connect(&server).await else { return };
     let options = SubscribeOptions {
-        destination: to.into(),
         credit: 200,
-        durable: (to == TOPIC).then(|| "kill".into()),
+        durable: if to == TOPIC { "kill".into() } else { String::new() },
         start: StartAt::Earliest,
-        ..SubscribeOptions::default()
+        ..SubscribeOptions::new(to)
     };
     let Ok(mut subscription) = client.subscribe(options).await else { return };
     while let Some(Ok(received)) = subscription.next().await {
