@@ -129,5 +129,5 @@ const _: () = {
     assert!(HELLO_BYTES_MAX > TOKEN_BYTES_MAX + 2 * CLIENT_NAME_BYTES_MAX + 64);
     // The largest answers fit a frame: a batch of refusals, a batch of statuses.
     assert!(BATCH_ITEMS_MAX * (ERROR_TEXT_BYTES_MAX + 8) + 64 < FRAME_BYTES_MAX);
-    assert!(BATCH_ITEMS_MAX * (DESTINATION_BYTES_MAX + 32) + 64 < FRAME_BYTES_MAX);
+    assert!(BATCH_ITEMS_MAX * (DESTINATION_BYTES_MAX + 40) + 64 < FRAME_BYTES_MAX);
 };
