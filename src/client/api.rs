@@ -47,7 +47,7 @@ impl Client {
     ///
     /// ```no_run
     /// # async fn example() -> Result<(), postdate::client::Error> {
-    /// let client = postdate::client::Client::connect("127.0.0.1:7420").await?;
+    /// let client = postdate::client::Client::connect("127.0.0.1:7700").await?;
     /// # Ok(())
     /// # }
     /// ```
@@ -64,7 +64,7 @@ impl Client {
     /// ```no_run
     /// # use postdate::client::{Client, ClientOptions};
     /// # async fn example() -> Result<(), postdate::client::Error> {
-    /// let options = ClientOptions { reconnect: false, ..ClientOptions::new("10.0.0.5:7420") };
+    /// let options = ClientOptions { reconnect: false, ..ClientOptions::new("10.0.0.5:7700") };
     /// let client = Client::connect_with(options).await?;
     /// # Ok(())
     /// # }

@@ -214,9 +214,11 @@ impl Driver {
                 self.request(transport, command, Pending::Subscribe { number, sink });
             }
             Entry::Acknowledge { subscription, ids } => {
+                let kept = ids.clone();
                 let command = Command::Acknowledge { subscription, ids, cumulative: false };
                 self.note_command(&command);
-                self.request(transport, command, Pending::Unawaited);
+                let pending = Pending::Acknowledge { subscription, ids: kept };
+                self.request(transport, command, pending);
             }
             Entry::Forget { subscription } => {
                 // Also before its subscribe is answered: requests are executed in order.
@@ -306,6 +308,12 @@ impl Driver {
                 }
             }
             Pending::Resume { number } => self.resumed(number, reply),
+            Pending::Acknowledge { subscription, .. } => {
+                if let Reply::Answer(Answer::Failed(error)) = reply {
+                    // Nobody waits; the messages come again after their ack timeout.
+                    tracing::warn!(subscription, %error, "acknowledgements were refused");
+                }
+            }
             Pending::Unawaited => {}
         }
         Ok(())
@@ -377,6 +385,9 @@ impl Driver {
                     if let Some(Held { wish, feed, .. }) = self.subscriptions.remove(&number) {
                         again.push(Entry::Subscribe { wish, feed, sink });
                     }
+                }
+                Pending::Acknowledge { subscription, ids } => {
+                    again.push(Entry::Acknowledge { subscription, ids });
                 }
                 other => other.fail(&Error::OutcomeUnknown),
             }

@@ -143,3 +143,25 @@ async fn waiting_requests_fail_when_there_is_no_connection_for_too_long() {
     server.come_back().await;
     while client.produce("/queue/a", "x").await.is_err() {}
 }
+
+#[tokio::test]
+async fn unanswered_acknowledgements_are_sent_again() {
+    let mut server = Server::start().await;
+    let client = server.client().await;
+    let mut ids = Vec::new();
+    for body in ["awaited", "later"] {
+        ids.push(client.produce("/queue/a", body).await.unwrap().id);
+    }
+    let mut queue = client.subscribe(SubscribeOptions::new("/queue/a")).await.unwrap();
+    for _ in 0..2 {
+        queue.next().await.unwrap().unwrap();
+    }
+    // Acknowledgements that never reach the shard: the listener is gone while they are queued.
+    server.cut().await;
+    queue.ack_later(ids[1]);
+    let awaited = [ids[0]];
+    let (verdicts, ()) = tokio::join!(queue.ack(&awaited), server.come_back());
+    assert!(verdicts.unwrap()[0].done);
+    let statuses = client.query(&ids).await.unwrap();
+    assert!(statuses.iter().all(|status| status.state == State::Acknowledged));
+}

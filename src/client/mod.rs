@@ -9,7 +9,7 @@
 //! use postdate::client::{Client, SubscribeOptions};
 //!
 //! # async fn example() -> Result<(), postdate::client::Error> {
-//! let client = Client::connect("127.0.0.1:7420").await?;
+//! let client = Client::connect("127.0.0.1:7700").await?;
 //! let produced = client.produce_after("/queue/mail", "hello", Duration::from_secs(60)).await?;
 //! println!("stored as {}", produced.id);
 //!
@@ -26,7 +26,7 @@
 //! # When a connection is lost
 //!
 //! The client connects again by itself (see [`ClientOptions::reconnect`]). Requests that change
-//! nothing, cancels, and messages with a dedup id are sent again; whatever else was unanswered ends
+//! nothing, cancels, acknowledgements, and messages with a dedup id are sent again; whatever else was unanswered ends
 //! with [`Error::OutcomeUnknown`], because it may have been done. Subscriptions go on: what was
 //! delivered and not acknowledged comes again.
 

@@ -11,7 +11,7 @@ use crate::base::limits;
 /// ```
 /// use postdate::client::ClientOptions;
 ///
-/// let options = ClientOptions { name: "mailer".into(), ..ClientOptions::new("10.0.0.5:7420") };
+/// let options = ClientOptions { name: "mailer".into(), ..ClientOptions::new("10.0.0.5:7700") };
 /// assert!(options.reconnect);
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +48,7 @@ impl ClientOptions {
 impl Default for ClientOptions {
     fn default() -> Self {
         Self {
-            server: "127.0.0.1:7420".to_owned(),
+            server: "127.0.0.1:7700".to_owned(),
             name: concat!("postdate-rust ", env!("CARGO_PKG_VERSION")).to_owned(),
             client_id: String::new(),
             token: String::new(),

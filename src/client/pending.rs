@@ -6,6 +6,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::error::Error;
 use super::queue::{Sink, Waiting};
 use crate::base::command::Command;
+use crate::base::id::MessageId;
 use crate::base::message::{MessageBatch, encode_parts};
 use crate::wire::binary::Reply;
 
@@ -32,6 +33,11 @@ pub(super) enum Pending {
     Resume {
         number: u32,
     },
+    /// Acknowledgements that nobody waits for, to be sent again.
+    Acknowledge {
+        subscription: u32,
+        ids: Vec<MessageId>,
+    },
     /// Nobody waits for the answer.
     Unawaited,
 }
@@ -48,7 +54,7 @@ impl Pending {
             Self::Ask { sink, .. } | Self::Subscribe { sink, .. } => {
                 let _ = sink.send(Err(error.clone()));
             }
-            Self::Resume { .. } | Self::Unawaited => {}
+            Self::Resume { .. } | Self::Acknowledge { .. } | Self::Unawaited => {}
         }
     }
 }

@@ -149,13 +149,14 @@ impl Subscription {
     }
 
     /// Acknowledges messages and waits until that is durable. Each verdict says whether it was
-    /// done, and the state the message is in.
+    /// done, and the state the message is in. After a lost connection it is sent again; messages
+    /// that were delivered again meanwhile are acknowledged all the same.
     ///
     /// # Errors
-    /// [`Error::OutcomeUnknown`] when the connection is lost meanwhile: the messages may come
-    /// again.
+    /// [`Error::Refused`] when one of the messages is not of this destination, or
+    /// [`Error::Disconnected`] when there was no connection for too long.
     pub async fn ack(&self, ids: &[MessageId]) -> Result<Vec<Verdict>, Error> {
-        self.conclude(ids, |subscription, ids| Command::Acknowledge {
+        self.conclude(ids, true, |subscription, ids| Command::Acknowledge {
             subscription,
             ids,
             cumulative: false,
@@ -168,7 +169,7 @@ impl Subscription {
     /// # Errors
     /// As [`Self::ack`].
     pub async fn ack_through(&self, id: MessageId) -> Result<Vec<Verdict>, Error> {
-        self.conclude(&[id], |subscription, ids| Command::Acknowledge {
+        self.conclude(&[id], true, |subscription, ids| Command::Acknowledge {
             subscription,
             ids,
             cumulative: true,
@@ -186,20 +187,23 @@ impl Subscription {
     /// only).
     ///
     /// # Errors
-    /// As [`Self::ack`].
+    /// As [`Self::ack`]; [`Error::OutcomeUnknown`] when the connection is lost meanwhile: they are
+    /// delivered again unless they became dead letters.
     pub async fn reject(&self, ids: &[MessageId], requeue: bool) -> Result<Vec<Verdict>, Error> {
-        self.conclude(ids, |subscription, ids| Command::Reject { subscription, ids, requeue }).await
+        let command = |subscription, ids| Command::Reject { subscription, ids, requeue };
+        self.conclude(ids, false, command).await
     }
 
     async fn conclude(
         &self,
         ids: &[MessageId],
+        repeatable: bool,
         command: impl Fn(u32, Vec<MessageId>) -> Command,
     ) -> Result<Vec<Verdict>, Error> {
         split_ids(
             &self.handle.0,
             ids,
-            false,
+            repeatable,
             |ids| command(self.number, ids),
             |answer| match answer {
                 Answer::Verdicts(verdicts) => Some(verdicts),

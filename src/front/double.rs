@@ -341,7 +341,10 @@ impl Inner {
                 };
                 while subscription.in_flight.len() < subscription.wish.credit as usize {
                     let next = if kind.is_queue() {
-                        self.ready.get_mut(name).and_then(VecDeque::pop_front)
+                        let ready = |id: &MessageId| self.messages[id].state == State::Ready;
+                        self.ready
+                            .get_mut(name)
+                            .and_then(|queue| std::iter::from_fn(|| queue.pop_front()).find(ready))
                     } else {
                         let at = subscription.next_offset as usize - 1;
                         let next = self.topics.get(name).and_then(|topic| topic.get(at)).copied();
@@ -401,7 +404,10 @@ impl Inner {
             let Some(message) = self.messages.get_mut(&id) else {
                 return Verdict { id, done: false, state: State::Unknown, due_ms: 0 };
             };
-            let done = message.state == from || (to == State::Ready && message.state == to);
+            // A late acknowledgement counts: the message is ready again, and not handed out yet.
+            let late =
+                message.state == State::Ready && matches!(to, State::Ready | State::Acknowledged);
+            let done = message.state == from || late;
             if done {
                 message.state = to;
             }
