@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use postdate::base::command::StartAt;
 use postdate::base::id::MessageId;
+use postdate::base::lifecycle::State;
 use postdate::base::message::{Delay, Message};
 use postdate::client::{Client, ClientOptions, Error, SubscribeOptions};
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -22,6 +23,8 @@ use support::{Server, wall_ms};
 const KILLS: usize = 20;
 const QUEUE: &str = "/queue/kill";
 const TOPIC: &str = "/topic/kill";
+/// Producers stay this far ahead of the consumers, which acknowledge one by one.
+const BACKLOG_MAX: usize = 4_000;
 /// Longest delay of a message, ms: short enough that all are due soon after the last restart.
 const DELAY_MAX_MS: u64 = 2_500;
 
@@ -45,10 +48,18 @@ struct Ledger {
     by_id: HashMap<MessageId, String>,
     violations: Vec<String>,
     produced: usize,
+    delivered: usize,
     unknown: usize,
     cancels: usize,
     reschedules: usize,
     redelivered: usize,
+}
+
+impl Ledger {
+    /// Messages accepted and not seen yet, about.
+    fn backlog(&self) -> usize {
+        self.produced.saturating_sub(self.delivered + self.cancels)
+    }
 }
 
 type Shared = Arc<Mutex<Ledger>>;
@@ -68,6 +79,12 @@ async fn produce(server: String, ledger: Shared, seed: u64) {
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
     let Some(client) = connect(&server).await else { return };
     for round in 0.. {
+        while ledger.lock().unwrap().backlog() > BACKLOG_MAX {
+            // Far enough ahead; a question paces the loop and notices the end of the server.
+            if client.stats().await.is_err() {
+                return;
+            }
+        }
         let to = if below(&mut rng, 4) == 0 { TOPIC } else { QUEUE };
         let mut batch = Vec::new();
         let mut bodies = Vec::new();
@@ -121,7 +138,8 @@ async fn change(server: String, ledger: Shared, seed: u64) {
             let Ok(verdicts) = client.cancel(&[id]).await else { return };
             mark(&ledger, id, |record| {
                 record.cancel_unknown = false;
-                record.cancelled |= verdicts[0].done;
+                // Also when it was an earlier cancel, whose answer the kill has swallowed.
+                record.cancelled |= verdicts[0].state == State::Cancelled;
             });
             ledger.lock().unwrap().cancels += usize::from(verdicts[0].done);
         } else {
@@ -187,6 +205,7 @@ fn judge(ledger: &Shared, body: &str, id: MessageId, attempt: u32) {
         return;
     };
     record.deliveries += 1;
+    let first = record.deliveries == 1;
     let mut wrong = Vec::new();
     if record.id.is_some_and(|known| known != id) {
         wrong.push(format!("came as {id}, was accepted as {:?}", record.id));
@@ -203,6 +222,7 @@ fn judge(ledger: &Shared, body: &str, id: MessageId, attempt: u32) {
     if attempt == 1 && record.deliveries > 1 {
         wrong.push("came again as if for the first time".into());
     }
+    ledger.delivered += usize::from(first);
     for what in wrong {
         ledger.violations.push(format!("{body}: {what}"));
     }
