@@ -5,6 +5,7 @@
 //! `front`, `client` < `cli`. See `docs/architecture.md`.
 
 pub mod base;
+pub mod cli;
 pub mod client;
 pub mod codec;
 pub mod engine;

@@ -1,1 +1,7 @@
-fn main() {}
+//! The `postdate` command; everything it does is in [`postdate::cli`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    postdate::cli::main()
+}

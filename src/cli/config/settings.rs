@@ -1,0 +1,264 @@
+//! The table of settings.
+
+use std::ops::RangeInclusive;
+
+use super::{Config, Input, Mode};
+use crate::base::limits;
+use crate::base::time::DELAY_MAX_MS;
+use crate::cli::time::{duration_ms, show_duration};
+
+const MIB: u64 = 1024 * 1024;
+
+/// One setting.
+pub(super) struct Setting {
+    /// Its name in a file; the environment has it in capitals behind `POSTDATE_`.
+    pub(super) name: &'static str,
+    /// Meaning, unit, default, bounds.
+    pub(super) doc: &'static str,
+    /// Judges a value and takes it over.
+    pub(super) set: fn(&mut Config, Input<'_>) -> Result<(), String>,
+    /// The value as TOML.
+    pub(super) show: fn(&Config) -> String,
+}
+
+/// Every setting, in the order of the sample file.
+pub(super) const SETTINGS: &[Setting] = &[
+    Setting {
+        name: "data_dir",
+        doc: "Directory that holds the messages; made when it does not exist. One server at a time.\n\
+              Default: \"./postdate-data\". A path that is not empty.",
+        set: |config, input| {
+            config.data_dir = text(input, "a path")?.into();
+            Ok(())
+        },
+        show: |config| quoted(&config.data_dir.to_string_lossy()),
+    },
+    Setting {
+        name: "listen",
+        doc: "Address of the binary protocol, host and port; port 0 takes a free one. Only loopback is\n\
+              taken, unless serve is given --insecure: there is no authentication yet.\n\
+              Default: \"127.0.0.1:7700\".",
+        set: |config, input| {
+            let value = text(input, "an address")?;
+            let port = value.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+            if port.is_none_or(|(_, port)| port.parse::<u16>().is_err()) {
+                return Err(format!("`{value}` is not HOST:PORT, for example 127.0.0.1:7700"));
+            }
+            config.listen = value.to_owned();
+            Ok(())
+        },
+        show: |config| quoted(&config.listen),
+    },
+    Setting {
+        name: "durability",
+        doc: "What an acknowledgement to a producer survives.\n\
+              \"always\": synced before it; survives a crash of the process, of the system, and a power loss.\n\
+              \"interval\": written before it, synced every sync_interval_ms; survives a crash of the process;\n\
+              a crash of the system or a power loss may lose that much time.\n\
+              \"os\": written before it, synced when the system likes; survives a crash of the process only.\n\
+              Default: \"always\".",
+        set: |config, input| {
+            let value = text(input, "one of always, interval, os")?;
+            let found = Mode::ALL.into_iter().find(|(word, _)| *word == value);
+            let (_, mode) =
+                found.ok_or_else(|| format!("`{value}` is not one of always, interval, os"))?;
+            config.durability = mode;
+            Ok(())
+        },
+        show: |config| quoted(config.durability.word()),
+    },
+    Setting {
+        name: "sync_interval_ms",
+        doc: "Time between syncs when durability is \"interval\", ms.\n\
+              Default: 1000. Bounds: 1 to 60000.",
+        set: |config, input| {
+            config.sync_interval_ms = integer(input, 1..=60_000)?;
+            Ok(())
+        },
+        show: |config| config.sync_interval_ms.to_string(),
+    },
+    Setting {
+        name: "segment_mib",
+        doc: "Size of a journal file, MiB. Files are preallocated; at least two exist, and one is kept in\n\
+              reserve so that acknowledgements go on when the disk is full.\n\
+              Default: 64. Bounds: 40 to 1024.",
+        set: |config, input| {
+            config.shard.segment_bytes = integer(input, 40..=1024)? * MIB;
+            Ok(())
+        },
+        show: |config| (config.shard.segment_bytes / MIB).to_string(),
+    },
+    Setting {
+        name: "max_memory_mib",
+        doc: "Memory that pending messages may take, MiB; beyond it publishing is refused until some are\n\
+              consumed or cancelled.\n\
+              Default: 8192. Bounds: 16 to 1048576.",
+        set: |config, input| {
+            config.shard.max_memory = integer(input, 16..=1024 * 1024)? * MIB;
+            Ok(())
+        },
+        show: |config| (config.shard.max_memory / MIB).to_string(),
+    },
+    Setting {
+        name: "max_connections",
+        doc: "Connections at once; one more is told so and closed.\n\
+              Default: 16384. Bounds: 1 to 1000000.",
+        set: |config, input| {
+            config.max_connections = size(integer(input, 1..=1_000_000)?)?;
+            Ok(())
+        },
+        show: |config| config.max_connections.to_string(),
+    },
+    Setting {
+        name: "max_destinations",
+        doc: "Destinations at once.\n\
+              Default: 100000. Bounds: 1 to 10000000.",
+        set: |config, input| {
+            config.shard.max_destinations = size(integer(input, 1..=10_000_000)?)?;
+            Ok(())
+        },
+        show: |config| config.shard.max_destinations.to_string(),
+    },
+    Setting {
+        name: "topic_max_messages",
+        doc: "Messages a topic keeps; beyond it the oldest go.\n\
+              Default: 1000000. Bounds: 1 to 1000000000.",
+        set: |config, input| {
+            config.shard.topic_messages = integer(input, 1..=1_000_000_000)?;
+            Ok(())
+        },
+        show: |config| config.shard.topic_messages.to_string(),
+    },
+    Setting {
+        name: "topic_max_bytes",
+        doc: "Bytes of content a topic keeps; beyond it the oldest go.\n\
+              Default: 268435456. Bounds: 1048576 to 1099511627776.",
+        set: |config, input| {
+            config.shard.topic_bytes = integer(input, MIB..=MIB * MIB)?;
+            Ok(())
+        },
+        show: |config| config.shard.topic_bytes.to_string(),
+    },
+    Setting {
+        name: "topic_max_age",
+        doc: "How long a topic keeps a message: a duration such as \"12h\" or \"30d\", or ms.\n\
+              Default: \"30d\". Bounds: 1s to 365d.",
+        set: |config, input| {
+            config.shard.topic_age_ms = duration(input, 1_000..=365 * 86_400_000)?;
+            Ok(())
+        },
+        show: |config| quoted(&show_duration(config.shard.topic_age_ms)),
+    },
+    Setting {
+        name: "ack_timeout",
+        doc: "How long a delivered message may stay unacknowledged before it is delivered again, where the\n\
+              subscriber asks for no time of its own: a duration, or ms.\n\
+              Default: \"30m\". Bounds: 100ms to 12h.",
+        set: |config, input| {
+            config.shard.ack_timeout_ms = duration(input, limits::ACK_TIMEOUT_RANGE_MS)?;
+            Ok(())
+        },
+        show: |config| quoted(&show_duration(config.shard.ack_timeout_ms)),
+    },
+    Setting {
+        name: "max_failures",
+        doc: "Failed deliveries (rejected, timed out) after which a queue message is a dead letter.\n\
+              Default: 16. Bounds: 1 to 10000.",
+        set: |config, input| {
+            let value = integer(input, 1..=10_000)?;
+            config.shard.max_failures = u16::try_from(value).map_err(|e| e.to_string())?;
+            Ok(())
+        },
+        show: |config| config.shard.max_failures.to_string(),
+    },
+    Setting {
+        name: "front_threads",
+        doc: "Threads that serve connections; 0 takes the processors less one, at least one.\n\
+              Default: 0. Bounds: 0 to 256.",
+        set: |config, input| {
+            config.front_threads = size(integer(input, 0..=256)?)?;
+            Ok(())
+        },
+        show: |config| config.front_threads.to_string(),
+    },
+    Setting {
+        name: "log",
+        doc: "What goes to the log (stderr): error, warn, info, debug, trace or off; also per module, as in\n\
+              \"info,postdate::front=debug\".\n\
+              Default: \"info\".",
+        set: |config, input| {
+            let value = text(input, "a level such as info")?;
+            crate::cli::logging::filter(value)?;
+            config.log = value.to_owned();
+            Ok(())
+        },
+        show: |config| quoted(&config.log),
+    },
+];
+
+// The bounds written in the texts above.
+const _: () = {
+    assert!(DELAY_MAX_MS < 365 * 86_400_000);
+    assert!(*limits::ACK_TIMEOUT_RANGE_MS.start() == 100);
+    assert!(*limits::ACK_TIMEOUT_RANGE_MS.end() == 12 * 3_600_000);
+    assert!(40 * MIB > limits::JOURNAL_PAYLOAD_MAX as u64 + 4 * limits::FRAME_ALIGN as u64);
+};
+
+fn text<'a>(input: Input<'a>, wanted: &str) -> Result<&'a str, String> {
+    match input {
+        Input::Text("") => Err(format!("is empty; it takes {wanted}")),
+        Input::Text(text) => Ok(text),
+        Input::Integer(number) => {
+            Err(format!("{number} is a number; it takes {wanted}, in quotes"))
+        }
+        Input::Other(kind) => Err(format!("is {kind}; it takes {wanted}, in quotes")),
+    }
+}
+
+fn integer(input: Input<'_>, bounds: RangeInclusive<u64>) -> Result<u64, String> {
+    let (min, max) = (*bounds.start(), *bounds.end());
+    let wanted = format!("a whole number from {min} to {max}");
+    let number = match input {
+        Input::Integer(number) => number,
+        // Variables and flags are texts always.
+        Input::Text(text) => {
+            text.trim().parse().map_err(|_| format!("`{text}` is not {wanted}"))?
+        }
+        Input::Other(kind) => return Err(format!("is {kind}; it takes {wanted}")),
+    };
+    match u64::try_from(number) {
+        Ok(value) if bounds.contains(&value) => Ok(value),
+        _ => Err(format!("{number} is out of bounds; it takes {wanted}")),
+    }
+}
+
+fn duration(input: Input<'_>, bounds: RangeInclusive<u64>) -> Result<u64, String> {
+    let (min, max) = (show_duration(*bounds.start()), show_duration(*bounds.end()));
+    let wanted = format!("a duration from {min} to {max}");
+    let ms = match input {
+        Input::Integer(number) => u64::try_from(number).ok(),
+        Input::Text(text) => Some(duration_ms(text)?),
+        Input::Other(kind) => return Err(format!("is {kind}; it takes {wanted}")),
+    };
+    ms.filter(|ms| bounds.contains(ms))
+        .ok_or_else(|| format!("is out of bounds; it takes {wanted}"))
+}
+
+fn size(value: u64) -> Result<usize, String> {
+    usize::try_from(value).map_err(|error| error.to_string())
+}
+
+/// A TOML basic string.
+fn quoted(text: &str) -> String {
+    let mut shown = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' => shown.push_str("\\\""),
+            '\\' => shown.push_str("\\\\"),
+            c if c.is_control() => shown.push_str(&format!("\\u{:04X}", u32::from(c))),
+            c => shown.push(c),
+        }
+    }
+    shown.push('"');
+    shown
+}

@@ -1,0 +1,71 @@
+use clap::Parser;
+
+use super::*;
+
+#[derive(Debug, Parser)]
+struct Wrapper {
+    #[command(flatten)]
+    serve: Serve,
+}
+
+fn in_force(arguments: &[&str]) -> Result<Config, Failure> {
+    let all = [&["test"], arguments].concat();
+    let environment = |name: &str| (name == "POSTDATE_LOG").then(|| "warn".to_owned());
+    Wrapper::try_parse_from(all).unwrap().serve.settings_in_force(environment)
+}
+
+#[test]
+fn flags_and_environment_reach_the_settings() {
+    let config = in_force(&[
+        "--data-dir",
+        "/d",
+        "--listen",
+        "127.0.0.1:0",
+        "--set",
+        "max_failures=3",
+        "--set",
+        "listen=127.0.0.1:1",
+    ])
+    .unwrap();
+    assert_eq!(config.data_dir, Path::new("/d"));
+    assert_eq!(config.listen, "127.0.0.1:0", "the flag of its own wins over --set");
+    assert_eq!(config.shard.max_failures, 3);
+    assert_eq!(config.log, "warn");
+    assert_eq!(in_force(&["--log", "debug"]).unwrap().log, "debug");
+    for bad in [["--set", "x"], ["--set", "x=1"], ["--listen", "x"], ["--config", "/no/such"]] {
+        assert_eq!(in_force(&bad).unwrap_err().code(), 2, "{bad:?}");
+    }
+}
+
+#[test]
+fn strangers_are_kept_out_unless_wanted() {
+    let judge = |listen: &str, insecure| {
+        refuse_strangers(listen, &addresses(listen).unwrap(), insecure).map_err(|e| e.code())
+    };
+    assert_eq!(judge("127.0.0.1:7700", false), Ok(()));
+    assert_eq!(judge("127.9.9.9:0", false), Ok(()));
+    assert_eq!(judge("[::1]:7700", false), Ok(()));
+    assert_eq!(judge("0.0.0.0:7700", false), Err(2));
+    assert_eq!(judge("[::]:7700", false), Err(2));
+    assert_eq!(judge("192.0.2.1:7700", false), Err(2));
+    assert_eq!(judge("0.0.0.0:7700", true), Ok(()));
+}
+
+#[test]
+fn a_port_in_use_is_told_with_advice() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let failure = bind(&[taken.local_addr().unwrap()]).unwrap_err();
+    assert!(failure.message().unwrap().contains("--listen"), "{failure:?}");
+}
+
+#[test]
+fn the_ready_line_is_the_contract() {
+    let line = ReadyLine {
+        listening: Listening { binary: "127.0.0.1:7700".into() },
+        data_dir: "/d".into(),
+    };
+    assert_eq!(
+        serde_json::to_string(&line).unwrap(),
+        r#"{"listening":{"binary":"127.0.0.1:7700"},"data_dir":"/d"}"#
+    );
+}
