@@ -131,7 +131,10 @@ fn a_message_comes_back_unless_it_is_acknowledged() {
     let first = cli.json(&["subscribe", "/queue/q", "--max", "1", "--no-ack"]);
     assert_eq!((&first["id"], &first["redelivered"]), (&id, &false.into()));
     let again = cli.json(&["subscribe", "/queue/q", "--max", "1"]);
-    assert_eq!((&again["id"], &again["redelivered"], &again["attempt"]), (&id, &true.into(), &2.into()));
+    assert_eq!(
+        (&again["id"], &again["redelivered"], &again["attempt"]),
+        (&id, &true.into(), &2.into())
+    );
     assert_eq!(cli.json(&["query", id.as_str().unwrap()])["state"], "acknowledged");
 }
 
@@ -162,8 +165,7 @@ fn refusals_say_what_to_do_and_exit_with_their_code() {
 
 #[test]
 fn without_a_server_the_exit_code_is_3_and_the_text_helps() {
-    let (code, _, error) =
-        run(&["publish", "/queue/q", "x", "--server", "127.0.0.1:1"]);
+    let (code, _, error) = run(&["publish", "/queue/q", "x", "--server", "127.0.0.1:1"]);
     assert_eq!(code, 3, "{error}");
     assert!(error.contains("postdate serve"), "{error}");
 }

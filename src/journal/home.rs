@@ -93,9 +93,13 @@ impl DataDir {
     /// Takes a data directory: creates it when missing, locks it, checks its format or writes it.
     ///
     /// # Errors
-    /// [`HomeError`]; nothing in an existing directory was changed except the lock file.
+    /// [`HomeError`]; nothing in an existing directory was changed except the lock file, and
+    /// nothing at all in a directory that is not ours.
     pub fn open(disk: &dyn Disk, root: &Path) -> Result<Self, HomeError> {
         create_durably(disk, root)?;
+        if let Err(foreign @ HomeError::Foreign { .. }) = Self::check_format(disk, root) {
+            return Err(foreign);
+        }
         let path = root.join(LOCK);
         let lock = disk.lock(&path).map_err(|source| match source.kind() {
             ErrorKind::WouldBlock => HomeError::InUse(root.into()),

@@ -20,6 +20,8 @@ use crate::journal::{Journal, JournalOptions, JournalStats, Position, Room};
 
 const BLOCK: u64 = FRAME_ALIGN as u64;
 
+/// Up to this size, frames gain from spares filled with zeros beforehand, bytes.
+const FILL_PAYS_BYTES: u64 = 128 * 1024;
 /// Idle time after which a mark is written, ms.
 const MARK_AFTER_MS: u64 = 1_000;
 
@@ -44,6 +46,7 @@ pub struct SegmentedJournal {
     latched: bool,
     /// `next_frame` at the last maintenance, to see that something was appended.
     seen_frame: u64,
+    last_frame_bytes: u64,
     /// When maintenance first saw the last frame.
     idle_since_ms: u64,
     /// When maintenance first saw frames that are not durable.
@@ -101,7 +104,7 @@ pub fn open(
     }
     let (file, live) = begin_segment(disk.as_ref(), dir, &options, &mut spares, header)?;
     // Without a spare, new messages are refused until `maintain` can make one.
-    spares.maintain(0, 1);
+    spares.maintain(0, 1, true);
     let end = Position { segment: header.segment, offset: FIRST_FRAME };
     let stats = JournalStats {
         torn_bytes: found.recovered.torn.as_ref().map_or(0, |torn| torn.bytes),
@@ -120,6 +123,7 @@ pub fn open(
         unmarked: false,
         latched: false,
         seen_frame: found.next_frame,
+        last_frame_bytes: 0,
         idle_since_ms: 0,
         dirty_since_ms: None,
         stats,
@@ -282,6 +286,7 @@ impl Journal for SegmentedJournal {
             self.roll()?;
         }
         let at = self.write(meta, false, batch)?;
+        self.last_frame_bytes = file_bytes(batch.len());
         self.stats.frames += 1;
         self.stats.payload_bytes += payload;
         Ok(at)
@@ -343,7 +348,8 @@ impl Journal for SegmentedJournal {
 
     fn maintain(&mut self, mono_ms: u64) -> Result<(), JournalError> {
         self.alive()?;
-        if self.seen_frame != self.next_frame {
+        let busy = self.seen_frame != self.next_frame;
+        if busy {
             self.seen_frame = self.next_frame;
             self.idle_since_ms = mono_ms;
         }
@@ -363,7 +369,10 @@ impl Journal for SegmentedJournal {
                 self.dirty_since_ms.get_or_insert(mono_ms);
             }
         }
-        self.spares.maintain(mono_ms, self.spares_wanted());
+        // Large batches gain little from files written before, and would share the disk with the
+        // filling: then it waits until nobody does.
+        let fill = !busy || self.last_frame_bytes <= FILL_PAYS_BYTES;
+        self.spares.maintain(mono_ms, self.spares_wanted(), fill);
         Ok(())
     }
 

@@ -127,14 +127,16 @@ impl Spares {
         self.keep(path)
     }
 
-    /// Upkeep: have `wanted` spares, fill fresh ones bit by bit.
-    pub(super) fn maintain(&mut self, mono_ms: u64, wanted: usize) {
+    /// Upkeep: have `wanted` spares and, if told to, fill fresh ones bit by bit.
+    pub(super) fn maintain(&mut self, mono_ms: u64, wanted: usize, fill: bool) {
         if self.waiting.len() >= wanted {
             self.short_until_ms = None;
         } else if self.short_until_ms.is_none_or(|until| mono_ms >= until) && self.make().is_err() {
             self.short_until_ms = Some(mono_ms.saturating_add(RETRY_MS));
         }
-        self.fill_some();
+        if fill {
+            self.fill_some();
+        }
     }
 
     /// When [`Spares::maintain`] has something to do.
