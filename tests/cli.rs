@@ -1,6 +1,8 @@
 //! Goal: the command line does what its help says, for people and for programs. Method: the real
 //! binary against a real server; JSON keys and exit codes are a contract and checked as such.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod support;
 
 use serde_json::Value;
@@ -97,7 +99,8 @@ fn answers_of_cancel_name_the_state() {
 #[test]
 fn lines_of_a_file_become_messages_with_their_own_delays() {
     let cli = Cli::new();
-    let lines = "plain\n{\"body\": \"later\", \"in\": \"300ms\", \"key\": \"k\", \"headers\": {\"a\": \"b\"}}\n\nlast\n";
+    let object = r#"{"body": "later", "in": "300ms", "key": "k", "headers": {"a": "b"}}"#;
+    let lines = &format!("plain\n{object}\n\nlast\n");
     let (code, out, error) =
         cli.run_with_input(&["publish", "/queue/lines", "--lines", "-", "--json"], lines);
     assert_eq!(code, 0, "{error}");

@@ -1,6 +1,8 @@
 //! Goal: what can be wrong with a data directory or a disk gets a text a person can act on, and
 //! loses nothing. Method: the real binary on directories damaged by hand.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod support;
 
 use std::fs;

@@ -5,6 +5,8 @@
 //! A kill leaves the page cache alone, so this is about crashes of the process; power loss is
 //! the crash sweep's matter, on the simulated disk.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod support;
 
 use std::collections::HashMap;

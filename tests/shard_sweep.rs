@@ -4,6 +4,8 @@
 //! operation k, once and for ever; what was acknowledged before is held against what a restarted
 //! shard delivers.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};

@@ -1,5 +1,5 @@
-//! F6: the `postdate` command. One file per command; what they share is in [`output`] (the JSON
-//! contract), [`failure`] (errors and exit codes), [`time`] and [`connect`].
+//! F6: the `postdate` command. One file per command; what they share is in `output` (the JSON
+//! contract), `failure` (errors and exit codes), `time` and `connect`.
 
 mod bench;
 mod cancel;

@@ -7,12 +7,14 @@ use crate::base::id::{DestinationId, MessageId};
 use crate::base::limits;
 
 type DedupKey = (DestinationId, Arc<[u8]>);
+/// Of one destination: the message each id stands for, and until when.
+type Seen = BTreeMap<Arc<[u8]>, (MessageId, u64)>;
 
 /// Remembers dedup ids for a window of time, bounded in number. Ordered maps only: client-chosen
 /// keys must not be able to aim at a fixed hash.
 #[derive(Debug, Default)]
 pub(super) struct Dedup {
-    seen: BTreeMap<DestinationId, BTreeMap<Arc<[u8]>, (MessageId, u64)>>,
+    seen: BTreeMap<DestinationId, Seen>,
     by_expiry: VecDeque<(u64, DedupKey)>,
 }
 

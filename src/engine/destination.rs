@@ -96,7 +96,7 @@ impl Queue {
         self.picks = self.picks.wrapping_add(1);
         let lane = if self.occupied == 0 {
             None
-        } else if self.picks % FAIR_PICK == 0 {
+        } else if self.picks.is_multiple_of(FAIR_PICK) {
             Some(self.occupied.trailing_zeros() as usize)
         } else {
             Some(15 - self.occupied.leading_zeros() as usize)

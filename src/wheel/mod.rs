@@ -29,7 +29,7 @@
 //! Invariants:
 //! - Everything before `second` has left or is in `late`; both pages and `hours` hold only later
 //!   seconds; the lanes hold `second` itself.
-//! - A key is where [`Wheel::place`] says, by its due time alone; only for the next hour it may be
+//! - A key is where `Wheel::place` says, by its due time alone; only for the next hour it may be
 //!   in the page or in `rest`, which is why bags may count too many dead keys but never too few.
 //! - A key has a tombstone exactly when a dead copy of it is inside.
 //! - A container that is not empty holds a live key, so [`Wheel::next_deadline`] just looks.

@@ -7,20 +7,20 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A running `postdate serve` on a free port. Killed when dropped.
-pub struct Server {
+pub(crate) struct Server {
     child: Child,
     /// `ip:port` of the binary protocol.
-    pub address: String,
+    pub(crate) address: String,
 }
 
 impl Server {
     /// Starts a server on a data directory and waits until it listens.
-    pub fn start(data_dir: &Path, extra: &[&str]) -> Self {
+    pub(crate) fn start(data_dir: &Path, extra: &[&str]) -> Self {
         Self::try_start(data_dir, extra).unwrap_or_else(|error| panic!("no server: {error}"))
     }
 
     /// The same; what the server said on standard error when it refused to start.
-    pub fn try_start(data_dir: &Path, extra: &[&str]) -> Result<Self, String> {
+    pub(crate) fn try_start(data_dir: &Path, extra: &[&str]) -> Result<Self, String> {
         let mut child = Command::new(env!("CARGO_BIN_EXE_postdate"))
             .args(["serve", "--json", "--listen", "127.0.0.1:0", "--data-dir"])
             .arg(data_dir)
@@ -50,13 +50,13 @@ impl Server {
     }
 
     /// SIGKILL, and wait until it is gone.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
     /// SIGTERM, and its exit status.
-    pub fn terminate(&mut self) -> ExitStatus {
+    pub(crate) fn terminate(&mut self) -> ExitStatus {
         let pid = self.child.id().to_string();
         let sent = Command::new("kill").args(["-TERM", &pid]).status();
         assert!(sent.is_ok_and(|status| status.success()), "could not send SIGTERM");
@@ -64,7 +64,7 @@ impl Server {
     }
 
     /// Process id.
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 }
@@ -76,19 +76,19 @@ impl Drop for Server {
 }
 
 /// The wall clock in ms.
-pub fn wall_ms() -> u64 {
+pub(crate) fn wall_ms() -> u64 {
     #[expect(clippy::disallowed_methods, reason = "an outsider's clock")]
     let now = SystemTime::now();
     now.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
 }
 
 /// Runs `postdate` with arguments: exit code, standard output, standard error.
-pub fn run(args: &[&str]) -> (i32, String, String) {
+pub(crate) fn run(args: &[&str]) -> (i32, String, String) {
     run_with_input(args, "")
 }
 
 /// The same, with something on standard input.
-pub fn run_with_input(args: &[&str], input: &str) -> (i32, String, String) {
+pub(crate) fn run_with_input(args: &[&str], input: &str) -> (i32, String, String) {
     use std::io::Write;
     let mut child = Command::new(env!("CARGO_BIN_EXE_postdate"))
         .args(args)
