@@ -17,3 +17,8 @@ pub mod shard;
 pub mod sim;
 pub mod wheel;
 pub mod wire;
+
+/// The README's program is compiled with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;
