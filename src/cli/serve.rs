@@ -34,6 +34,8 @@ then from the file; --print-config shows all of them with their meaning, unit, d
 
 Ctrl-C and SIGTERM stop the server in good order: it takes no more requests, answers what it has
 taken, syncs, and exits with 0. A second one stops it at once; what was acknowledged is safe.
+SIGUSR1 lets messages due \"at\" a time fire again after the wall clock jumped ahead and was not
+believed; without it they wait ten minutes.
 
 JSON: {listening: {binary}, data_dir} when it is ready
 
@@ -280,6 +282,13 @@ fn run_until_stopped(
 ) -> Result<(), Failure> {
     let served: Result<(), Failure> = runtime.block_on(async {
         let stop = stop::on_signals()?;
+        let clock = shard.broker();
+        stop::on_release(move || {
+            tracing::info!("told to believe the wall clock");
+            if let Err(error) = clock.release_clock() {
+                tracing::warn!(%error, "the wall clock could not be released");
+            }
+        })?;
         let stopped = async {
             tokio::select! {
                 () = stop => {}

@@ -363,7 +363,7 @@ pub(super) fn log_clock(note: ClockNote) {
             ms,
             hold_ms = limits::CLOCK_HOLD_TIMEOUT_MS,
             "the wall clock is far ahead of where it should be; messages due at a time are held \
-             until it is put right or the hold times out"
+             until it is put right, SIGUSR1 releases them, or the hold times out"
         ),
         ClockNote::Released(ms) => {
             tracing::warn!(ms, "the wall clock is believed again; held messages fire");

@@ -1,4 +1,4 @@
-//! When a server stops.
+//! Signals: when a server stops, and when it believes the wall clock again.
 
 use std::io;
 use std::time::Duration;
@@ -29,6 +29,17 @@ pub(super) fn on_signals() -> io::Result<impl Future<Output = ()>> {
     Ok(async {
         let _ = told.await;
     })
+}
+
+/// Calls `release` at each SIGUSR1.
+pub(super) fn on_release(release: impl Fn() + Send + 'static) -> io::Result<()> {
+    let mut asked = signal(SignalKind::user_defined1())?;
+    tokio::spawn(async move {
+        while asked.recv().await.is_some() {
+            release();
+        }
+    });
+    Ok(())
 }
 
 async fn either(interrupt: &mut Signal, terminate: &mut Signal) {
