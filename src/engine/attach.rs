@@ -12,7 +12,7 @@ use super::Engine;
 use super::cursor::Cursor;
 use super::deliver::await_turn;
 use super::messages::SlotId;
-use super::subscription::{Reader, Role, Subscription};
+use super::subscription::{Handed, Reader, Role, Subscription};
 
 impl Engine {
     pub(super) fn subscribe(
@@ -117,6 +117,7 @@ impl Engine {
         };
         let mut reader = Reader {
             durable: None,
+            handed: Handed::default(),
             cursor: Cursor::at(start),
             next: start,
             out: BTreeMap::new(),
@@ -136,6 +137,7 @@ impl Engine {
         }
         durable.attached = true;
         reader.durable = Some(number);
+        reader.handed = durable.handed;
         reader.next = durable.cursor.next_gap(durable.cursor.floor().max(first));
         Ok(reader)
     }
@@ -219,6 +221,7 @@ impl Engine {
             held = reader.out.len() as u64;
             if let Some(durable) = reader.durable.and_then(|n| self.durables.get_mut(&n)) {
                 durable.attached = false;
+                durable.handed = reader.hand_over();
             }
         }
         if let Some(Some(destination)) = self.destinations.get_mut(id.0 as usize) {

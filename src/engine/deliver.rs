@@ -155,8 +155,9 @@ impl Engine {
             self.acknowledge_offsets(slot, offset, offset, sink);
             return true;
         }
-        // First time in this run: what was known of it before is in the entry.
-        let attempt = before.unwrap_or(entry.attempts).saturating_add(1);
+        // First time in this session: of runs before the entry knows, of sessions before `handed`.
+        let handed = if offset < reader.handed.below { reader.handed.attempts } else { 0 };
+        let attempt = before.unwrap_or(entry.attempts.max(handed)).saturating_add(1);
         let bytes = entry.content.len();
         reader.out.insert(offset, (attempt, bytes));
         let delivery = Delivery {

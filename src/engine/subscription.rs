@@ -15,8 +15,20 @@ pub(super) struct Durable {
     pub(super) destination: DestinationId,
     pub(super) name: Box<str>,
     pub(super) cursor: Cursor,
-    /// The slot attached to it now.
+    /// A slot is attached to it now.
     pub(super) attached: bool,
+    /// What it was handed in this run, by earlier sessions.
+    pub(super) handed: Handed,
+}
+
+/// What earlier sessions of a durable subscription may have seen; soft. Two numbers instead of a
+/// record an offset: an attempt may be told too high, never one that was told before.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Handed {
+    /// Offsets below may have been delivered.
+    pub(super) below: u64,
+    /// The highest attempt among them.
+    pub(super) attempts: u16,
 }
 
 /// An attached subscription.
@@ -66,6 +78,8 @@ pub(super) struct Deadline {
 pub(super) struct Reader {
     /// Durable subscription number, if it is one.
     pub(super) durable: Option<u32>,
+    /// What went to sessions before this one.
+    pub(super) handed: Handed,
     /// Acknowledged offsets, when ephemeral; a durable one keeps them in [`Durable`].
     pub(super) cursor: Cursor,
     /// Next offset to deliver for the first time.
@@ -74,6 +88,18 @@ pub(super) struct Reader {
     pub(super) out: BTreeMap<u64, (u16, usize)>,
     /// To deliver again: offset to deliveries so far.
     pub(super) again: BTreeMap<u64, u16>,
+}
+
+impl Reader {
+    /// What the next session of the same durable subscription has to know.
+    pub(super) fn hand_over(&self) -> Handed {
+        let out = self.out.values().map(|(attempt, _)| *attempt);
+        let attempts = out.chain(self.again.values().copied()).max().unwrap_or(0);
+        Handed {
+            below: self.handed.below.max(self.next),
+            attempts: self.handed.attempts.max(attempts).max(1),
+        }
+    }
 }
 
 impl Subscription {

@@ -78,8 +78,8 @@ impl Rig {
             self.engine.execute(session, self.next_tag, command, None, &mut sink);
             self.next_tag += 1;
         }
-        self.engine.run_timers(1_000_000, &mut sink);
-        self.engine.dispatch(1_000_000, &mut sink);
+        self.engine.run_timers(limit, &mut sink);
+        self.engine.dispatch(limit, &mut sink);
         self.engine.retain_topics(&mut sink);
         if fired.any || !sink.0.is_empty() {
             self.journal.push((self.engine.batch_meta(), sink.0));
@@ -201,6 +201,12 @@ impl Rig {
         assert_eq!(live, dump(&rebuilt), "a baseline does not rebuild the state");
     }
 
+    /// Writes a baseline, as the shard does: what was in the journal before is gone.
+    pub(super) fn baseline(&mut self) {
+        let meta = BatchMeta { baseline: true, released: [0; 2], ..self.engine.batch_meta() };
+        self.journal = vec![(meta, dump(&self.engine))];
+    }
+
     /// Stops and starts again: sessions and leases are gone, time may have passed.
     pub(super) fn restart(&mut self, stopped_ms: u64) {
         self.check_replay();
@@ -235,7 +241,7 @@ pub(super) fn subscribe(number: u32, to: &str, credit: u32) -> Command {
     subscribe_for(number, to, credit, *limits::ACK_TIMEOUT_RANGE_MS.end())
 }
 
-fn subscribe_for(number: u32, to: &str, credit: u32, ack_timeout_ms: u64) -> Command {
+pub(super) fn subscribe_for(number: u32, to: &str, credit: u32, ack_timeout_ms: u64) -> Command {
     Command::Subscribe(Subscribe {
         subscription: number,
         destination: Bytes::copy_from_slice(to.as_bytes()),

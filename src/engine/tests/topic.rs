@@ -89,6 +89,22 @@ fn a_durable_subscription_goes_on_where_it_was_with_gaps() {
 }
 
 #[test]
+fn what_was_out_with_a_lost_session_says_that_it_comes_again() {
+    let mut rig = Rig::new();
+    rig.ask(durable(1, "d", StartAt::Earliest));
+    rig.publish("/topic/t", Message::new("x"));
+    for attempt in 1..4 {
+        assert_eq!(rig.take_received()[0].1.attempt, attempt);
+        rig.engine.close_session(A);
+        rig.engine.open_session(A);
+        rig.ask(durable(1, "d", StartAt::Earliest));
+    }
+    rig.take_received();
+    rig.publish("/topic/t", Message::new("new"));
+    assert_eq!(rig.take_received()[0].1.attempt, 1, "this one nobody has seen");
+}
+
+#[test]
 fn a_cumulative_acknowledgement_takes_all_up_to_the_offset() {
     let mut rig = Rig::new();
     rig.ask(durable(1, "d", StartAt::Earliest));

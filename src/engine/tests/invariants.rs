@@ -1,0 +1,123 @@
+//! What must be true of an engine between two steps, told by walking over all of it.
+
+use std::collections::BTreeMap;
+
+use super::super::Engine;
+use super::super::subscription::{Role, Subscription};
+use crate::base::id::DestinationId;
+use crate::base::lifecycle::State;
+
+/// Counters against what they count.
+#[derive(Default, PartialEq, Eq, Debug)]
+struct Count {
+    scheduled: u64,
+    ready: u64,
+    in_flight: u64,
+}
+
+/// Checks one engine.
+pub(super) fn check(engine: &Engine) {
+    counters(engine);
+    for (id, destination) in
+        engine.destinations.iter().flatten().map(|destination| (destination.id, destination))
+    {
+        let queued = engine.active.iter().filter(|active| **active == id).count();
+        assert_eq!(queued, usize::from(destination.active), "its place among the active ones");
+        for slot in &destination.subscribers {
+            let subscription = engine.slots.get(*slot).expect("a subscriber without a slot");
+            assert_eq!(subscription.destination, id);
+            let waits = destination.waiting.iter().filter(|other| *other == slot).count();
+            let consumer = matches!(subscription.role, Role::Consumer);
+            let has_credit = consumer && subscription.has_credit();
+            assert_eq!((waits, subscription.waiting), (usize::from(has_credit), has_credit));
+            leases(engine, *slot, subscription);
+            if !destination.active {
+                nothing_waits_for(engine, id, subscription);
+            }
+        }
+    }
+}
+
+fn counters(engine: &Engine) {
+    let mut counts: BTreeMap<DestinationId, Count> = BTreeMap::new();
+    let mut bytes = 0;
+    for sequence in engine.messages.sequences() {
+        let entry = engine.messages.get(sequence).unwrap();
+        bytes += entry.memory_bytes();
+        let count = counts.entry(entry.destination).or_default();
+        match entry.state {
+            State::Scheduled => count.scheduled += 1,
+            State::Ready | State::Dead => count.ready += 1,
+            State::InFlight => count.in_flight += 1,
+            other => panic!("a message in the table is {other:?}"),
+        }
+    }
+    assert_eq!(engine.memory_bytes, bytes);
+    for destination in engine.destinations.iter().flatten() {
+        let mut found = counts.remove(&destination.id).unwrap_or_default();
+        for slot in &destination.subscribers {
+            if let Role::Reader(reader) = &engine.slots.get(*slot).unwrap().role {
+                found.in_flight += reader.out.len() as u64;
+            }
+        }
+        let told = Count {
+            scheduled: destination.scheduled,
+            ready: destination.ready,
+            in_flight: destination.in_flight,
+        };
+        assert_eq!(told, found, "counters of {}", destination.name);
+        if !destination.kind.is_queue() {
+            assert_eq!(destination.topic.log.len() as u64, destination.ready);
+        }
+    }
+}
+
+/// Credit is never exceeded and never leaks; each lease has an end, and somebody is woken for it.
+fn leases(engine: &Engine, slot: u32, subscription: &Subscription) {
+    let held: Vec<u64> = match &subscription.role {
+        Role::Reader(reader) => reader.out.keys().copied().collect(),
+        Role::Consumer => engine
+            .messages
+            .sequences()
+            .into_iter()
+            .filter(|sequence| {
+                let entry = engine.messages.get(*sequence).unwrap();
+                entry.state == State::InFlight && entry.lease == slot
+            })
+            .collect(),
+    };
+    assert_eq!(subscription.in_flight as usize, held.len());
+    assert!(subscription.in_flight <= subscription.credit, "more out than there was credit for");
+    for position in held {
+        let ends = subscription
+            .deadlines
+            .iter()
+            .filter(|d| d.position == position && engine.lease_holds(slot, d));
+        assert_eq!(ends.count(), 1, "a lease has one end");
+    }
+    if let Some(front) = subscription.deadlines.front() {
+        let timer = subscription.timer.expect("deadlines without a timer");
+        assert!(timer <= front.at_mono_ms, "woken too late");
+        assert!(engine.lease_timers.contains(&(timer, slot)));
+    }
+}
+
+/// A destination at rest has nothing that a subscriber with credit could have.
+fn nothing_waits_for(engine: &Engine, id: DestinationId, subscription: &Subscription) {
+    let destination = engine.destination(id).unwrap();
+    if !subscription.has_credit() {
+        return;
+    }
+    match &subscription.role {
+        Role::Consumer => assert_eq!(destination.ready, 0, "{} is stuck", destination.name),
+        Role::Reader(reader) => {
+            let cursor = match reader.durable {
+                Some(number) => &engine.durables[&number].cursor,
+                None => &reader.cursor,
+            };
+            let next = cursor.next_gap(reader.next.max(destination.topic.first_offset));
+            assert!(reader.again.is_empty(), "what came back is stuck");
+            assert_eq!(next, destination.topic.next_offset(), "{} is stuck", destination.name);
+        }
+    }
+}
