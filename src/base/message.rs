@@ -66,8 +66,8 @@ pub struct NewMessage<'a> {
     pub delay: Delay,
     /// Time to live in ms from acceptance; `None` lives for ever.
     pub expires_after_ms: Option<u64>,
-    /// Deduplication id; empty means none.
-    pub dedup: &'a [u8],
+    /// Deduplication id as sent: an empty one is not legal, and not the same as none.
+    pub dedup: Option<&'a [u8]>,
     /// Encoded [`Content`].
     pub content: &'a [u8],
 }
@@ -218,7 +218,7 @@ impl Message {
                 priority: self.priority,
                 delay: self.delay,
                 expires_after_ms: self.expires_after_ms,
-                dedup: &self.dedup,
+                dedup: Some(&self.dedup[..]).filter(|dedup| !dedup.is_empty()),
                 content: &content,
             },
             out,
@@ -233,7 +233,7 @@ pub fn encode_parts(message: &NewMessage<'_>, out: &mut Vec<u8>) {
     if message.expires_after_ms.is_some() {
         flags |= FLAG_EXPIRES;
     }
-    if !message.dedup.is_empty() {
+    if message.dedup.is_some() {
         flags |= FLAG_DEDUP;
     }
     let (kind, value) = message.delay.to_wire();
@@ -244,9 +244,9 @@ pub fn encode_parts(message: &NewMessage<'_>, out: &mut Vec<u8>) {
     if let Some(ms) = message.expires_after_ms {
         out.extend_from_slice(&ms.to_be_bytes());
     }
-    if !message.dedup.is_empty() {
-        out.push(message.dedup.len() as u8);
-        out.extend_from_slice(message.dedup);
+    if let Some(dedup) = message.dedup {
+        out.push(dedup.len() as u8);
+        out.extend_from_slice(dedup);
     }
     out.extend_from_slice(&(message.content.len() as u32).to_be_bytes());
     out.extend_from_slice(message.content);
@@ -266,10 +266,11 @@ fn take<'a>(rest: &mut &'a [u8]) -> Option<NewMessage<'a>> {
     let delay = Delay::from_wire(kind, value as i64)?;
     let expires_after_ms =
         if flags & FLAG_EXPIRES != 0 { Some(u64_field(&mut tail)?) } else { None };
-    let mut dedup: &[u8] = &[];
+    let mut dedup = None;
     if flags & FLAG_DEDUP != 0 {
         let (&len, after) = tail.split_first()?;
-        (dedup, tail) = after.split_at_checked(usize::from(len))?;
+        let (id, after) = after.split_at_checked(usize::from(len))?;
+        (dedup, tail) = (Some(id), after);
     }
     let (len, after) = tail.split_first_chunk::<4>()?;
     let (content, after) = after.split_at_checked(u32::from_be_bytes(*len) as usize)?;
@@ -299,7 +300,7 @@ mod tests {
             assert_eq!(Content::decode(read.content).unwrap(), sent.content);
             assert_eq!((read.priority, read.delay), (sent.priority, sent.delay));
             assert_eq!(
-                (read.expires_after_ms, read.dedup),
+                (read.expires_after_ms, read.dedup.unwrap_or_default()),
                 (sent.expires_after_ms, &sent.dedup[..])
             );
         }

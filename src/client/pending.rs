@@ -74,7 +74,7 @@ pub(super) fn only_with_dedup(
     batch: &MessageBatch,
     waiting: Waiting,
 ) -> Option<(MessageBatch, Waiting)> {
-    if batch.iter().all(|message| !message.dedup.is_empty()) {
+    if batch.iter().all(|message| message.dedup.is_some()) {
         return Some((batch.clone(), waiting));
     }
     let Waiting::Each(sinks) = waiting else {
@@ -84,7 +84,7 @@ pub(super) fn only_with_dedup(
     let mut bytes = Vec::new();
     let mut kept = Vec::new();
     for (message, sink) in batch.iter().zip(sinks) {
-        if message.dedup.is_empty() {
+        if message.dedup.is_none() {
             let _ = sink.send(Err(Error::OutcomeUnknown));
         } else {
             encode_parts(&message, &mut bytes);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::base::command::{Answer, Produced};
-use crate::base::destination::{self, Kind};
+use crate::base::destination;
 use crate::base::error::{ClientError, Code};
 use crate::base::event::{Event, EventSink};
 use crate::base::id::{DestinationId, MessageId};
@@ -96,12 +96,12 @@ impl Engine {
                 format!("priority {} is not from 0 to 9", message.priority),
             ));
         }
-        if message.dedup.len() > limits::DEDUP_BYTES_MAX {
+        if message.dedup.is_some_and(|id| id.is_empty() || id.len() > limits::DEDUP_BYTES_MAX) {
             return Err(Code::BadDedupId.into());
         }
         let due = resolve(&self.now, message.delay)?;
-        if !message.dedup.is_empty()
-            && let Some(id) = self.dedup.get(destination, message.dedup, self.now.mono_ms)
+        if let Some(dedup) = message.dedup
+            && let Some(id) = self.dedup.get(destination, dedup, self.now.mono_ms)
         {
             self.totals.duplicates += 1;
             return Ok(Produced { id, duplicate: true });
@@ -121,7 +121,7 @@ impl Engine {
             clock: due.clock,
             at_once: due.at_once,
             expires_mono_ms,
-            dedup: message.dedup,
+            dedup: message.dedup.unwrap_or_default(),
             content: message.content,
         };
         self.emit(&event, sink);
@@ -139,10 +139,10 @@ impl Engine {
         {
             return Ok(*id);
         }
-        let (text, kind) = destination::parse(name)?;
+        let (text, _) = destination::parse(name)?;
         let id = match self.names.get(text) {
             Some(id) => *id,
-            None => self.create(text, kind, sink)?,
+            None => self.create(text, sink)?,
         };
         self.last_named = Some((Arc::from(text), id));
         Ok(id)
@@ -151,11 +151,9 @@ impl Engine {
     fn create(
         &mut self,
         name: &str,
-        kind: Kind,
         sink: &mut dyn EventSink,
     ) -> Result<DestinationId, ClientError> {
-        // A dead letter destination is never the one too many: a message has to go somewhere.
-        if kind != Kind::DeadLetter && self.names.len() >= self.config.max_destinations {
+        if self.names.len() >= self.config.max_destinations {
             return Err(Code::TooManyDestinations.into());
         }
         let id = DestinationId(self.destinations.len() as u32);
@@ -163,7 +161,8 @@ impl Engine {
         Ok(id)
     }
 
-    /// The dead letter destination of a queue, created if need be.
+    /// The dead letter destination of a queue, created if need be. It is never the one too many:
+    /// a message that is given up has to go somewhere.
     pub(super) fn dead_letters_of(
         &mut self,
         name: &str,

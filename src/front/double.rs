@@ -276,8 +276,8 @@ impl Inner {
         if message.priority > 9 {
             return Err(Box::new(Code::BadPriority.into()));
         }
-        let dedup = (Arc::clone(name), message.dedup.to_vec());
-        if !message.dedup.is_empty()
+        let dedup = (Arc::clone(name), message.dedup.unwrap_or_default().to_vec());
+        if message.dedup.is_some()
             && let Some(&id) = self.dedup.get(&dedup)
         {
             return Ok(Produced { id, duplicate: true });

@@ -150,19 +150,25 @@ async fn read_hello(input: &mut Input<'_>) -> Result<Option<u32>, Ending> {
         let next = input.next().map_err(Ending::bad_frame)?;
         let Some(frame) = next else {
             match input.fill().await {
-                Ok(0) => return Ok(None),
+                Ok(0) => match input.end() {
+                    Ending::Finished => return Ok(None),
+                    cut => return Err(cut),
+                },
                 Ok(_) => continue,
                 Err(error) => return Err(Ending::Gone(error)),
             }
         };
-        let (request_type, correlation) = (frame.request_type, frame.correlation);
+        let (request_type, correlation, at) = (frame.request_type, frame.correlation, frame.at);
         let error = match Request::decode(frame) {
             Ok((_, Request::Hello(hello))) => {
                 tracing::debug!(name = %hello.name, client = %hello.client_id, "connected");
                 return Ok(Some(correlation));
             }
             Err(Fault::Bad(error)) => error,
-            Ok(_) | Err(Fault::Refused(_)) => Code::HelloExpected.into(),
+            Ok(_) | Err(Fault::Refused(_)) => ClientError::new(
+                Code::HelloExpected,
+                format!("the request at byte {at} is not hello, which comes first"),
+            ),
         };
         return Err(Ending::Bad { request_type, correlation, error });
     }

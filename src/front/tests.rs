@@ -208,13 +208,14 @@ async fn what_came_before_bad_bytes_is_answered_and_the_error_names_the_byte() {
 }
 
 #[tokio::test]
-async fn a_cut_frame_at_the_end_of_a_stream_is_no_request() {
+async fn a_cut_frame_at_the_end_of_a_stream_is_told_and_is_no_request() {
     let server = Server::start(config()).await;
     let mut peer = server.greet().await;
     let bytes = heartbeat(3);
     peer.send(&bytes[..bytes.len() - 1]).await;
     peer.stream.shutdown().await.unwrap();
-    assert_eq!(peer.next().await, None);
+    let (_, _, error) = peer.last_error().await;
+    assert_eq!(error.code, Code::Malformed);
     assert_eq!(server.double.requests(), 0);
 }
 

@@ -99,6 +99,11 @@ impl<'a> Input<'a> {
         self.decoder.next(&mut self.buffer)
     }
 
+    /// How a stream ends that ends here: between two frames, or inside one.
+    pub(super) fn end(&self) -> Ending {
+        self.decoder.end(&self.buffer).map_or(Ending::Finished, Ending::bad_frame)
+    }
+
     /// Reads a piece and tells its size; 0 is the end. Cancel safe.
     pub(super) async fn fill(&mut self) -> io::Result<usize> {
         if self.buffer.is_empty() {
@@ -163,7 +168,7 @@ pub(super) async fn read_requests(
             tokio::select! {
                 biased;
                 read = input.fill() => match read {
-                    Ok(0) => return (Ending::Finished, submit),
+                    Ok(0) => return (input.end(), submit),
                     Ok(_) => break,
                     Err(error) => return (Ending::Gone(error), submit),
                 },
@@ -194,6 +199,7 @@ fn take_requests(
         let Some(frame) = input.next().map_err(Ending::bad_frame)? else { return Ok(()) };
         let (number, correlation, bytes) =
             (frame.request_type, frame.correlation, frame.wire_len());
+        let at = frame.at;
         let bad = |error| Ending::Bad { request_type: number, correlation, error };
         let (request_type, answer) = match Request::decode(frame) {
             Ok((request_type, Request::Command(command))) => {
@@ -202,7 +208,10 @@ fn take_requests(
                 continue;
             }
             Ok((request_type, Request::Heartbeat)) => (request_type, Answer::Done),
-            Ok((_, Request::Hello(_))) => return Err(bad(Code::HelloExpected.into())),
+            Ok((_, Request::Hello(_))) => {
+                let text = format!("the hello at byte {at} is the second one");
+                return Err(bad(ClientError::new(Code::HelloExpected, text)));
+            }
             Err(Fault::Bad(error)) => return Err(bad(error)),
             Err(Fault::Refused(error)) => {
                 let Some(request_type) = RequestType::from_number(number) else {

@@ -108,9 +108,24 @@ impl FrameDecoder {
         (4 + (length as usize).min(self.length_max)).saturating_sub(buffer.len())
     }
 
+    /// What is wrong with a stream that ends with `buffer`, which holds no complete frame; `None`
+    /// when it ends between two frames.
+    #[must_use]
+    pub fn end(&self, buffer: &BytesMut) -> Option<FrameError> {
+        if buffer.is_empty() {
+            return None;
+        }
+        let (request_type, correlation) = sender(buffer);
+        let (at, count) = (self.position, buffer.len());
+        let error = ClientError::new(
+            Code::Malformed,
+            format!("the stream ends inside the frame at byte {at}, after {count} bytes of it"),
+        );
+        Some(FrameError { request_type, correlation, error })
+    }
+
     fn bad_length(&self, buffer: &BytesMut, length: usize) -> FrameError {
-        let (_, request_type, correlation) =
-            if buffer.len() >= HEADER_BYTES { header(buffer) } else { (0, 0, 0) };
+        let (request_type, correlation) = sender(buffer);
         let (at, max) = (self.position, self.length_max);
         let error = if length < COUNTED_HEADER_BYTES {
             ClientError::new(
@@ -150,6 +165,15 @@ pub(super) fn finish_frame(out: &mut [u8], start: usize) {
 fn header(buffer: &BytesMut) -> (u32, i32, u32) {
     let field = |at| read_u32(buffer, at).unwrap_or_default();
     (field(4), field(8) as i32, field(12))
+}
+
+/// Request type and correlation id as far as they are there, else 0.
+fn sender(buffer: &BytesMut) -> (i32, u32) {
+    if buffer.len() < HEADER_BYTES {
+        return (0, 0);
+    }
+    let (_, request_type, correlation) = header(buffer);
+    (request_type, correlation)
 }
 
 fn read_u32(buffer: &BytesMut, at: usize) -> Option<u32> {

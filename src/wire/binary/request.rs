@@ -81,7 +81,7 @@ impl Request {
                 Code::UnsupportedVersion,
                 format!(
                     "this server speaks protocol version {PROTOCOL_VERSION}, \
-                     the client asked for {min} to {max}"
+                     the hello at byte {at} asks for {min} to {max}"
                 ),
             ))),
             Err(BodyFault::Messages(error)) => Err(Fault::Bad(ClientError::new(
