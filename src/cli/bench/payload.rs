@@ -120,7 +120,7 @@ pub(super) fn produce_frame(
         }
         let content = bodies.content(item.time_us, item.sequence);
         let message =
-            NewMessage { priority, delay: item.delay, expires_after_ms: None, dedup: &[], content };
+            NewMessage { priority, delay: item.delay, expires_after_ms: None, dedup: None, content };
         encode_parts(&message, out);
     }
     let frame = &mut out[start..];

@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# Makes the figures of docs/benchmarks.md: one fresh server a figure, three runs each, medians.
+#
+#   cargo build --release && benches/figures.sh [RUNS] > figures.txt
+#
+# The data goes to a directory under $TMPDIR; put that on the disk to be measured.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+runs=${1:-3}
+postdate=target/release/postdate
+work=$(mktemp -d)
+server=
+trap 'kill -9 "$server" 2>/dev/null || true; rm -rf "$work"' EXIT
+
+start() {
+  rm -rf "$work/data"
+  : >"$work/ready"
+  "$postdate" serve --listen 127.0.0.1:0 --data-dir "$work/data" --json >"$work/ready" 2>"$work/log" &
+  server=$!
+  until [ -s "$work/ready" ]; do sleep 0.05; done
+  POSTDATE_SERVER=$(sed -E 's/.*"binary":"([^"]+)".*/\1/' "$work/ready")
+  export POSTDATE_SERVER
+}
+
+stop() {
+  kill -9 "$server"
+  wait "$server" 2>/dev/null || true
+}
+
+# One figure: a name, then the arguments of `postdate bench`.
+figure() {
+  local name=$1
+  shift
+  for _ in $(seq "$runs"); do
+    start
+    "$postdate" bench "$@" --json
+    awk '/^RssAnon/ {print "{\"rss_anon_mib\": " $2 / 1024 "}"}' "/proc/$server/status"
+    stop
+  done >"$work/out"
+  NAME=$name ARGS="$*" python3 -c '
+import json, os, statistics, sys
+rows = [json.loads(line) for line in open(sys.argv[1]) if line.startswith("{")]
+flat = {}
+def walk(prefix, value):
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            walk(f"{prefix}.{key}" if prefix else key, inner)
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        flat.setdefault(prefix, []).append(value)
+for row in rows:
+    walk("", row)
+print("{NAME}: postdate bench {ARGS}".format(**os.environ))
+for key, values in flat.items():
+    print(f"    {key:34} {statistics.median(values):>14,.2f}   ({min(values):,.2f} to {max(values):,.2f})")
+' "$work/out"
+}
+
+date -u +%FT%TZ
+figure "1 conn, 1 at a time" publish --connections 1 --batch 1 --in-flight 1 --seconds 5
+figure "1 conn, 256 in flight" publish --connections 1 --batch 1 --in-flight 256 --seconds 5
+figure "16 conns, 1 at a time" publish --connections 16 --batch 1 --in-flight 1 --seconds 5
+figure "16 conns, 64 in flight" publish --connections 16 --batch 1 --in-flight 64 --seconds 5
+figure "16 conns, batches of 100" publish --connections 16 --batch 100 --in-flight 8 --seconds 8
+figure "the same, 1 KiB" publish --connections 16 --batch 100 --in-flight 8 --size 1024 --seconds 8
+figure "publish, deliver, acknowledge, batches" deliver --seconds 8
+figure "publish, deliver, acknowledge, 256 in flight" deliver --connections 1 --batch 1 --in-flight 256 --seconds 8
+figure "lateness at 10 000 due/s" deliver --rate 10000 --delay 3s --seconds 10
+figure "lateness at 100 000 due/s" deliver --rate 100000 --delay 3s --seconds 10
+figure "spike of 1 000 000" spike --messages 1000000
