@@ -17,8 +17,8 @@ pub struct BatchMeta {
     pub now: Now,
     /// Firing watermark after this batch: nothing at or below it is left in the wheel.
     pub fired_to: Key,
-    /// Held-back messages released by this batch, in key order: first those on the monotonic
-    /// clock, then those on the wall clock.
+    /// Held-back messages that this batch made ready, in key order: first those on the monotonic
+    /// clock, then those on the wall clock. Those of deleted destinations do not count.
     pub released: [u32; 2],
     /// The batch is a baseline: it replaces all state before it.
     pub baseline: bool,

@@ -7,7 +7,7 @@ use crate::base::event::{Event, EventSink, FailureReason};
 use crate::base::id::{MessageId, SessionId};
 use crate::base::lifecycle::State;
 
-use super::messages::SlotId;
+use super::messages::{Entry, SlotId};
 use super::subscription::{Deadline, Role};
 use super::{Engine, batched};
 
@@ -70,12 +70,18 @@ impl Engine {
 
     /// Acknowledges what a consumer was handed before `id`, in order of delivery.
     fn acknowledge_up_to(&mut self, slot: SlotId, id: MessageId, sink: &mut dyn EventSink) {
+        // Looked for only when it is there, and looked through only once: a batch may name many.
+        let held = |entry: &Entry| entry.state == State::InFlight && entry.lease == slot;
+        if !self.live(id).is_some_and(held) {
+            return;
+        }
         let Some(subscription) = self.slots.get(slot) else { return };
-        let out = &subscription.deadlines;
-        let last =
-            out.iter().position(|d| d.position == id.sequence() && self.lease_holds(slot, d));
-        let Some(last) = last else { return };
-        let before: Vec<Deadline> = out.iter().take(last).copied().collect();
+        let last = subscription
+            .deadlines
+            .iter()
+            .position(|d| d.position == id.sequence() && self.lease_holds(slot, d));
+        let (Some(last), Some(subscription)) = (last, self.slots.get_mut(slot)) else { return };
+        let before: Vec<Deadline> = subscription.deadlines.drain(..=last).take(last).collect();
         for deadline in before {
             if self.lease_holds(slot, &deadline)
                 && let Some(entry) = self.messages.get(deadline.position)
@@ -95,17 +101,33 @@ impl Engine {
         sink: &mut dyn EventSink,
     ) -> Verdict {
         let (state, due_ms) = self.state_of(id);
-        let offset = self.live(id).filter(|_| state == State::Ready).map(|entry| entry.offset);
+        let kept = self.live(id).filter(|_| state == State::Ready).map(|entry| entry.offset);
+        let offset = kept.or_else(|| self.lost_offset(slot, id));
         let (Some(offset), Some(cursor)) = (offset, self.cursor(slot)) else {
             return Verdict { id, done: false, state, due_ms };
         };
-        let done = !cursor.contains(offset);
-        if done {
-            let from = if cumulative { cursor.floor() } else { offset };
-            self.totals.acknowledged += 1;
+        let from = if cumulative { cursor.floor().min(offset) } else { offset };
+        // With gaps below it, one that was acknowledged by itself still stands for those before.
+        let open = if cumulative { cursor.floor() <= offset } else { !cursor.contains(offset) };
+        if open || kept.is_none() {
             self.acknowledge_offsets(slot, from, offset, sink);
         }
-        Verdict { id, done, state: State::Acknowledged, due_ms: 0 }
+        if kept.is_none() {
+            // Retention was faster: its credit is free again, more there was not to do.
+            return Verdict { id, done: false, state, due_ms };
+        }
+        self.totals.acknowledged += u64::from(open);
+        Verdict { id, done: open, state: State::Acknowledged, due_ms: 0 }
+    }
+
+    /// The offset of a message that is out with a topic subscription and was dropped by retention.
+    fn lost_offset(&mut self, slot: SlotId, id: MessageId) -> Option<u64> {
+        let topic = self.slots.get(slot)?.destination;
+        let kept_from = self.destination(topic)?.topic.first_offset;
+        match &mut self.slots.get_mut(slot)?.role {
+            Role::Reader(reader) => reader.lost_offset(id.sequence(), kept_from),
+            Role::Consumer => None,
+        }
     }
 
     /// Marks a run of offsets as acknowledged by a topic subscription.
@@ -116,31 +138,30 @@ impl Engine {
         to: u64,
         sink: &mut dyn EventSink,
     ) {
+        let Some(destination) = self.slots.get(slot).map(|s| s.destination) else { return };
+        let kept_from = self.destination(destination).map_or(0, |d| d.topic.first_offset);
         let Some(subscription) = self.slots.get_mut(slot) else { return };
-        let destination = subscription.destination;
         let Role::Reader(reader) = &mut subscription.role else { return };
-        let mut ended = 0;
-        let mut bytes_ended = Vec::new();
-        while let Some((&offset, &(_, bytes))) = reader.out.range(from..=to).next() {
-            reader.out.remove(&offset);
-            bytes_ended.push(bytes);
-            ended += 1;
+        let mut ended = Vec::new();
+        while let Some((&offset, _)) = reader.out.range(from..=to).next() {
+            ended.extend(reader.take_out(offset));
         }
         while let Some((&offset, _)) = reader.again.range(from..=to).next() {
             reader.again.remove(&offset);
         }
         let durable = reader.durable;
         if durable.is_none() {
+            reader.cursor.raise(kept_from);
             reader.cursor.add(from, to);
         }
-        for bytes in bytes_ended {
-            subscription.released(bytes);
+        for out in &ended {
+            subscription.released(out.bytes);
         }
         if let Some(subscription) = durable {
             self.emit(&Event::TopicAcknowledged { subscription, from, to }, sink);
         }
         if let Some(destination) = self.destination_mut(destination) {
-            destination.in_flight -= ended;
+            destination.in_flight -= ended.len() as u64;
         }
         self.activate(destination);
     }
@@ -184,16 +205,18 @@ impl Engine {
 
     fn reject_topic(&mut self, slot: SlotId, id: MessageId) -> Verdict {
         let (state, due_ms) = self.state_of(id);
-        let offset = self.live(id).filter(|_| state == State::Ready).map(|e| e.offset);
+        let kept = self.live(id).filter(|_| state == State::Ready).map(|e| e.offset);
+        let offset = kept.or_else(|| self.lost_offset(slot, id));
         let out = match (self.slots.get(slot).map(|s| &s.role), offset) {
             (Some(Role::Reader(reader)), Some(offset)) => reader.out.contains_key(&offset),
             _ => false,
         };
         if let Some(offset) = offset.filter(|_| out) {
-            self.totals.rejected += 1;
             self.take_back_topic(slot, offset);
         }
-        Verdict { id, done: out, state, due_ms }
+        let done = out && kept.is_some();
+        self.totals.rejected += u64::from(done);
+        Verdict { id, done, state, due_ms }
     }
 
     /// Refuses a batch that names a message its sender has no business with: a topic message

@@ -61,6 +61,11 @@ impl Engine {
             }
             Event::TopicAcknowledged { subscription, from, to } => {
                 if let Some(durable) = self.durables.get_mut(&subscription) {
+                    let topic = self.destinations.get(durable.destination.0 as usize);
+                    // Gaps that retention has dropped would stay for ever.
+                    if let Some(Some(destination)) = topic {
+                        durable.cursor.raise(destination.topic.first_offset);
+                    }
                     durable.cursor.add(from, to);
                 }
             }

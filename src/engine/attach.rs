@@ -122,6 +122,8 @@ impl Engine {
             next: start,
             out: BTreeMap::new(),
             again: BTreeMap::new(),
+            lost: BTreeMap::new(),
+            lost_below: 0,
         };
         if wish.durable.is_empty() {
             return Ok(reader);

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 /// A set of offsets as a floor and disjoint, non-adjacent runs above it.
 ///
-/// The number of runs is bounded by the number of gaps, and a gap is a message in flight.
+/// The number of runs is bounded by the number of gaps, and a gap is a message in flight: one that
+/// the topic has dropped is closed by [`Cursor::raise`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Cursor {
     /// Everything below is acknowledged.
@@ -62,7 +63,14 @@ impl Cursor {
         }
     }
 
-    pub(super) fn runs(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+    /// Counts everything below `floor` as acknowledged.
+    pub(super) fn raise(&mut self, floor: u64) {
+        if floor > self.floor {
+            self.add(self.floor, floor - 1);
+        }
+    }
+
+    pub(super) fn runs(&self) -> impl ExactSizeIterator<Item = (u64, u64)> + '_ {
         self.runs.iter().map(|(&first, &last)| (first, last))
     }
 }
@@ -75,7 +83,7 @@ mod tests {
     proptest! {
         /// Goal: the runs always describe exactly the set of added offsets. Method: a plain set.
         #[test]
-        fn a_cursor_is_a_set(floor in 0u64..5, adds in proptest::collection::vec((0u64..40, 0u64..6), 0..40)) {
+        fn a_cursor_is_a_set(floor in 0u64..5, raise in 0u64..45, adds in proptest::collection::vec((0u64..40, 0u64..6), 0..40)) {
             let mut cursor = Cursor::at(floor);
             let mut model: std::collections::BTreeSet<u64> = (0..floor).collect();
             for (from, len) in adds {
@@ -90,6 +98,12 @@ mod tests {
                 let runs: Vec<_> = cursor.runs().collect();
                 prop_assert!(runs.windows(2).all(|w| w[0].1 + 1 < w[1].0));
             }
+            cursor.raise(raise);
+            model.extend(0..raise);
+            for offset in 0..50 {
+                prop_assert_eq!(cursor.contains(offset), model.contains(&offset));
+            }
+            prop_assert_eq!(cursor.floor(), (0..).find(|o| !model.contains(o)).unwrap());
         }
     }
 }

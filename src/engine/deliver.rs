@@ -8,7 +8,7 @@ use crate::base::lifecycle::State;
 use super::Engine;
 use super::destination::Destination;
 use super::messages::{Entry, SlotId};
-use super::subscription::{Deadline, Role, Subscription};
+use super::subscription::{Deadline, Out, Role, Subscription};
 
 /// Messages a destination may hand out before the next one has its turn.
 const TURN: usize = 256;
@@ -159,7 +159,7 @@ impl Engine {
         let handed = if offset < reader.handed.below { reader.handed.attempts } else { 0 };
         let attempt = before.unwrap_or(entry.attempts.max(handed)).saturating_add(1);
         let bytes = entry.content.len();
-        reader.out.insert(offset, (attempt, bytes));
+        reader.out.insert(offset, Out { attempt, bytes, sequence });
         let delivery = Delivery {
             subscription: subscription.number,
             id: crate::base::id::MessageId::new(entry.id_due_ms, self.shard, sequence),
@@ -266,9 +266,9 @@ impl Engine {
         let Some(subscription) = self.slots.get_mut(slot) else { return };
         let id = subscription.destination;
         let Role::Reader(reader) = &mut subscription.role else { return };
-        if let Some((attempt, bytes)) = reader.out.remove(&offset) {
-            reader.again.insert(offset, attempt);
-            subscription.released(bytes);
+        if let Some(out) = reader.take_out(offset) {
+            reader.again.insert(offset, out.attempt);
+            subscription.released(out.bytes);
             if let Some(destination) = self.destination_mut(id) {
                 destination.in_flight -= 1;
             }
@@ -309,10 +309,9 @@ fn holds<'a>(
     message: impl Fn(u64) -> Option<&'a Entry>,
 ) -> bool {
     match &subscription.role {
-        Role::Reader(reader) => reader
-            .out
-            .get(&deadline.position)
-            .is_some_and(|(attempt, _)| *attempt == deadline.attempt),
+        Role::Reader(reader) => {
+            reader.out.get(&deadline.position).is_some_and(|out| out.attempt == deadline.attempt)
+        }
         Role::Consumer => message(deadline.position).is_some_and(|entry| {
             entry.state == State::InFlight
                 && entry.lease == slot

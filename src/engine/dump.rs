@@ -23,14 +23,17 @@ impl Engine {
             });
         }
         for (number, durable) in &self.durables {
-            let floor = durable.cursor.floor();
+            // Raised here as it will be by its next acknowledgement: only what is kept counts.
+            let kept_from = self.destination(durable.destination).map(|d| d.topic.first_offset);
+            let mut cursor = durable.cursor.clone();
+            cursor.raise(kept_from.unwrap_or(0));
             sink.record(&Event::SubscriptionCreated {
                 subscription: *number,
                 destination: durable.destination,
                 name: &durable.name,
-                next_offset: floor,
+                next_offset: cursor.floor(),
             });
-            for (from, to) in durable.cursor.runs() {
+            for (from, to) in cursor.runs() {
                 sink.record(&Event::TopicAcknowledged { subscription: *number, from, to });
             }
         }

@@ -256,8 +256,10 @@ impl Engine {
     #[must_use]
     pub fn dump_bytes_estimate(&self) -> u64 {
         let outcomes = self.next_sequence.min(limits::OUTCOMES_REMEMBERED as u64) * 18;
+        let runs: usize = self.durables.values().map(|durable| durable.cursor.runs().len()).sum();
         self.memory_bytes
             + outcomes
+            + runs as u64 * 24
             + self.dedup.len() as u64 * 64
             + (self.names.len() + self.durables.len()) as u64 * 96
     }

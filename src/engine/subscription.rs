@@ -84,16 +84,50 @@ pub(super) struct Reader {
     pub(super) cursor: Cursor,
     /// Next offset to deliver for the first time.
     pub(super) next: u64,
-    /// Out: offset to (delivery number, content bytes).
-    pub(super) out: BTreeMap<u64, (u16, usize)>,
+    /// Out, by offset.
+    pub(super) out: BTreeMap<u64, Out>,
     /// To deliver again: offset to deliveries so far.
     pub(super) again: BTreeMap<u64, u16>,
+    /// Out and dropped by retention meanwhile: sequence to offset, for those below `lost_below`.
+    /// The message can no longer tell its offset, and its credit must not wait for the timeout.
+    pub(super) lost: BTreeMap<u64, u64>,
+    pub(super) lost_below: u64,
+}
+
+/// A topic message that is out with a subscription.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Out {
+    /// Which delivery it is.
+    pub(super) attempt: u16,
+    /// Its content bytes.
+    pub(super) bytes: usize,
+    pub(super) sequence: u64,
 }
 
 impl Reader {
+    /// Ends a lease.
+    pub(super) fn take_out(&mut self, offset: u64) -> Option<Out> {
+        let out = self.out.remove(&offset)?;
+        if offset < self.lost_below {
+            self.lost.remove(&out.sequence);
+        }
+        Some(out)
+    }
+
+    /// The offset of a message that is out although the topic keeps only what is from `kept_from`
+    /// on. Each lease is noted once, so many questions cost no search each.
+    pub(super) fn lost_offset(&mut self, sequence: u64, kept_from: u64) -> Option<u64> {
+        if self.lost_below < kept_from {
+            let dropped = self.out.range(self.lost_below..kept_from);
+            self.lost.extend(dropped.map(|(offset, out)| (out.sequence, *offset)));
+            self.lost_below = kept_from;
+        }
+        self.lost.get(&sequence).copied()
+    }
+
     /// What the next session of the same durable subscription has to know.
     pub(super) fn hand_over(&self) -> Handed {
-        let out = self.out.values().map(|(attempt, _)| *attempt);
+        let out = self.out.values().map(|out| out.attempt);
         let attempts = out.chain(self.again.values().copied()).max().unwrap_or(0);
         Handed {
             below: self.handed.below.max(self.next),

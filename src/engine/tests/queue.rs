@@ -1,9 +1,11 @@
 //! Work queues: each message to one consumer, again until it is acknowledged or dead.
 
+use super::invariants;
 use super::rig::{A, B, Rig, ack, after, produce, subscribe};
 use crate::base::command::{Answer, Command};
 use crate::base::config::ShardConfig;
 use crate::base::error::Code;
+use crate::base::id::MessageId;
 use crate::base::lifecycle::State;
 use crate::base::limits;
 use crate::base::message::Message;
@@ -164,11 +166,35 @@ fn a_cumulative_acknowledgement_takes_all_before() {
     rig.check_replay();
 }
 
+/// Goal: a batch of cumulative acknowledgements looks through what is out once, not once an id.
+/// Method: the leases left to look through.
+#[test]
+fn a_cumulative_acknowledgement_leaves_nothing_behind_to_look_through() {
+    let mut rig = Rig::new();
+    rig.subscribe(A, 1, "/queue/q", 1_000);
+    rig.ask(produce("/queue/q", &vec![Message::new("x"); 1_000]));
+    let ids = rig.ids();
+    let up_to = |ids: &[MessageId]| Command::Acknowledge {
+        subscription: 1,
+        ids: ids.to_vec(),
+        cumulative: true,
+    };
+    let Answer::Verdicts(verdicts) = rig.ask(up_to(&ids[..999])) else { panic!() };
+    assert!(verdicts.iter().all(|verdict| verdict.done));
+    let subscription = rig.engine.slots.get(0).unwrap();
+    assert_eq!((subscription.deadlines.len(), subscription.in_flight), (1, 1));
+    // One that is not out any more has nothing before it.
+    assert_eq!(rig.verdict(up_to(&ids[998..999])), (false, State::Acknowledged));
+    assert_eq!(rig.state(ids[999]), State::InFlight);
+    invariants::check(&rig.engine);
+    rig.check_replay();
+}
+
 trait MapState {
     fn map_state(&self, rig: &mut Rig) -> String;
 }
 
-impl MapState for Vec<crate::base::id::MessageId> {
+impl MapState for Vec<MessageId> {
     fn map_state(&self, rig: &mut Rig) -> String {
         let word = |state| match state {
             State::Acknowledged => 'A',
@@ -205,10 +231,7 @@ fn subscribing_is_checked() {
     assert_eq!(code(subscribe(2, "nowhere", 1)), Code::BadDestination);
     let missing = Command::Unsubscribe { subscription: 9, delete: false };
     assert_eq!(code(missing), Code::SubscriptionNotFound);
-    assert_eq!(
-        code(ack(9, &[crate::base::id::MessageId::new(1, 0, 1)])),
-        Code::SubscriptionNotFound
-    );
+    assert_eq!(code(ack(9, &[MessageId::new(1, 0, 1)])), Code::SubscriptionNotFound);
     for number in 2..=limits::SUBSCRIPTIONS_PER_SESSION_MAX as u32 {
         rig.subscribe(A, number, "/queue/q", 1);
     }

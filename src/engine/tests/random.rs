@@ -390,6 +390,11 @@ impl Walk {
 
     /// conservation: the counters agree with what each id answers.
     fn check_counters(&mut self) {
+        // Asking takes steps; nothing may move meanwhile.
+        while self.rig.engine.has_work() {
+            self.rig.step(vec![]);
+        }
+        self.check_deliveries();
         let mut found = BTreeMap::new();
         for id in self.ids.clone() {
             *found.entry(self.rig.state(id)).or_insert(0u64) += 1;

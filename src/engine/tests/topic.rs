@@ -2,10 +2,14 @@
 
 use bytes::Bytes;
 
+use super::invariants;
 use super::rig::{A, B, Rig, ack, produce, subscribe};
 use crate::base::command::{Answer, Command, StartAt, Subscribe};
 use crate::base::config::ShardConfig;
 use crate::base::error::Code;
+use crate::base::id::MessageId;
+use crate::base::lifecycle::State;
+use crate::base::limits;
 use crate::base::message::Message;
 
 fn durable(number: u32, name: &'static str, start: StartAt) -> Command {
@@ -114,6 +118,76 @@ fn a_cumulative_acknowledgement_takes_all_up_to_the_offset() {
     rig.restart(0);
     rig.ask(durable(1, "d", StartAt::Latest));
     assert_eq!(offsets(&mut rig), [5, 6]);
+}
+
+#[test]
+fn a_cumulative_acknowledgement_counts_also_when_its_own_message_was_acknowledged_before() {
+    for start in [durable(1, "d", StartAt::Earliest), subscribe(1, "/topic/t", 100)] {
+        let mut rig = Rig::new();
+        rig.ask(start);
+        rig.ask(produce("/topic/t", &vec![Message::new("x"); 4]));
+        let ids = rig.ids();
+        rig.ask(ack(1, &ids[2..3]));
+        let up_to =
+            || Command::Acknowledge { subscription: 1, ids: vec![ids[2]], cumulative: true };
+        assert_eq!(rig.verdict(up_to()), (true, State::Acknowledged));
+        assert_eq!(rig.verdict(up_to()), (false, State::Acknowledged), "nothing was left to do");
+        rig.pass(*limits::ACK_TIMEOUT_RANGE_MS.end());
+        assert_eq!(rig.ids(), ids[3..], "only the last was not acknowledged");
+        rig.check_replay();
+    }
+}
+
+/// Goal: whoever answers for what retention has dropped meanwhile has its credit back at once, and
+/// a reader that is slower than its topic is served on.
+#[test]
+fn credit_comes_back_for_messages_that_retention_has_dropped() {
+    let answer = |ids: &[MessageId], how| match how {
+        0 => ack(1, ids),
+        1 => Command::Acknowledge { subscription: 1, ids: ids.to_vec(), cumulative: true },
+        _ => Command::Reject { subscription: 1, ids: ids.to_vec(), requeue: true },
+    };
+    for how in 0..3 {
+        let mut rig = Rig::with(ShardConfig { topic_messages: 4, ..ShardConfig::default() });
+        rig.subscribe(A, 1, "/topic/t", 3);
+        for round in 0..5u64 {
+            rig.ask(produce("/topic/t", &vec![Message::new("x"); 10]));
+            let out = rig.ids();
+            assert_eq!(out.len(), 3, "round {round}");
+            rig.ask(produce("/topic/t", &vec![Message::new("x"); 10]));
+            assert!(rig.ids().is_empty(), "the credit is used up");
+            let (done, state) = rig.verdict(answer(&out, how));
+            assert_eq!((done, state), (false, State::Gone));
+            invariants::check(&rig.engine);
+            let next = rig.ids();
+            assert_eq!(next.len(), 3, "three are free, three come");
+            rig.ask(ack(1, &next));
+            let rest = rig.ids();
+            rig.ask(ack(1, &rest));
+            rig.check_replay();
+        }
+    }
+}
+
+/// Goal: what a durable subscription leaves out does not pile up in its cursor for ever.
+#[test]
+fn gaps_that_retention_has_dropped_are_forgotten() {
+    let config =
+        ShardConfig { topic_messages: 10, ack_timeout_ms: 1_000, ..ShardConfig::default() };
+    let mut rig = Rig::with(config);
+    rig.ask(durable(1, "d", StartAt::Earliest));
+    for _ in 0..100 {
+        rig.ask(produce("/topic/t", &vec![Message::new("x"); 2]));
+        let ids = rig.ids();
+        rig.ask(ack(1, &ids[1..]));
+        // The first of the two is left out.
+        rig.ask(Command::Unsubscribe { subscription: 1, delete: false });
+        rig.ask(durable(1, "d", StartAt::Earliest));
+        rig.check_replay();
+        rig.take_received();
+        let runs: usize = rig.engine.durables.values().map(|d| d.cursor.runs().len()).sum();
+        assert!(runs <= 10, "{runs} runs over 10 messages");
+    }
 }
 
 #[test]
