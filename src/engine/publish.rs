@@ -73,22 +73,29 @@ impl Engine {
             self.totals.refused += batch.count() as u64;
             return Err(code.into());
         }
-        let destination = self.named(name, sink)?;
+        destination::parse(name)?;
+        let mut destination = None;
         let mut results = Vec::with_capacity(batch.count());
         for message in batch.iter() {
-            let result = self.produce_one(destination, &message, sink);
+            let result = match self.check(&message) {
+                Ok(due) => {
+                    // Created for a good message, not for one that is refused.
+                    let to = match destination {
+                        Some(id) => id,
+                        None => *destination.insert(self.named(name, sink)?),
+                    };
+                    self.accept(to, &message, due, sink)
+                }
+                Err(error) => Err(error),
+            };
             self.totals.refused += u64::from(result.is_err());
             results.push(result.map_err(Box::new));
         }
         Ok(Answer::Produced(results))
     }
 
-    fn produce_one(
-        &mut self,
-        destination: DestinationId,
-        message: &NewMessage<'_>,
-        sink: &mut dyn EventSink,
-    ) -> Result<Produced, ClientError> {
+    /// Judges a message; its due time when it is a good one.
+    fn check(&self, message: &NewMessage<'_>) -> Result<Due, ClientError> {
         content::check(message.content)?;
         if message.priority > limits::PRIORITY_MAX {
             return Err(ClientError::new(
@@ -99,7 +106,16 @@ impl Engine {
         if message.dedup.is_some_and(|id| id.is_empty() || id.len() > limits::DEDUP_BYTES_MAX) {
             return Err(Code::BadDedupId.into());
         }
-        let due = resolve(&self.now, message.delay)?;
+        resolve(&self.now, message.delay)
+    }
+
+    fn accept(
+        &mut self,
+        destination: DestinationId,
+        message: &NewMessage<'_>,
+        due: Due,
+        sink: &mut dyn EventSink,
+    ) -> Result<Produced, ClientError> {
         if let Some(dedup) = message.dedup
             && let Some(id) = self.dedup.get(destination, dedup, self.now.mono_ms)
         {

@@ -119,8 +119,13 @@ pub(super) fn produce_frame(
             request_type = RequestType::DelayedProduce;
         }
         let content = bodies.content(item.time_us, item.sequence);
-        let message =
-            NewMessage { priority, delay: item.delay, expires_after_ms: None, dedup: None, content };
+        let message = NewMessage {
+            priority,
+            delay: item.delay,
+            expires_after_ms: None,
+            dedup: None,
+            content,
+        };
         encode_parts(&message, out);
     }
     let frame = &mut out[start..];

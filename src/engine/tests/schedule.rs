@@ -59,6 +59,14 @@ fn delays_are_checked_at_their_bounds() {
 }
 
 #[test]
+fn a_refused_message_leaves_no_destination_behind() {
+    let mut rig = Rig::new();
+    assert_eq!(rig.try_publish("/queue/q", after(-1)), Err(Code::BadDelay));
+    let all = rig.ask(Command::ListDestinations { after: Bytes::new(), limit: 10 });
+    assert_eq!(all, Answer::Destinations(Vec::new()));
+}
+
+#[test]
 fn a_due_time_in_the_past_is_delivered_at_once() {
     let mut rig = Rig::new();
     rig.subscribe(A, 1, "/queue/q", 100);
