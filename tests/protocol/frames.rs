@@ -11,7 +11,7 @@ pub(crate) fn right_bodies() -> Vec<(i32, Vec<u8>)> {
     let rich = Message::new("body").dedup("d").expires(9_000).key("k").header("n", "v").after(5);
     let plain = Message::new("body");
     vec![
-        (1, Message::produce(b"/queue/a", &[plain.clone()])),
+        (1, Message::produce(b"/queue/a", std::slice::from_ref(&plain))),
         (2, Out::new().text("/topic/a").u64(1).u32(10).0),
         (3, Out::new().text("").u32(10).0),
         (4, Out::new().text("/queue/a").0),

@@ -70,6 +70,18 @@ async fn thousands_of_requests_in_one_write_are_answered_in_order_of_execution()
 }
 
 #[tokio::test]
+async fn more_requests_than_may_be_open_are_all_answered_though_the_client_then_only_waits() {
+    let server = Server::start().await;
+    for round in 1..=20 {
+        let mut peer = server.greet().await;
+        let count = 4_096 * round + 1_000;
+        let bytes: Vec<u8> = (0..count).flat_map(|n| frame(12, n, &[])).collect();
+        let answers = peer.exchange(&bytes, count as usize).await;
+        assert!(answers.iter().zip(0..).all(|(answer, n)| answer.correlation == n));
+    }
+}
+
+#[tokio::test]
 async fn a_stopping_server_answers_what_it_took_and_a_restart_finds_exactly_that() {
     let server = Server::start().await;
     let address = server.address;
