@@ -11,7 +11,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use super::flow::{Flow, Tag};
+use super::flow::{Flow, Tag, answer_bytes};
 use super::stopped;
 use super::write::Work;
 use crate::base::command::{Answer, Command, Outgoing};
@@ -207,6 +207,7 @@ fn take_requests(
         let bad = |error| Ending::Bad { request_type: number, correlation, error };
         let (request_type, answer) = match Request::decode(frame) {
             Ok((request_type, Request::Command(command))) => {
+                let bytes = bytes + answer_bytes(&command);
                 flow.begin(bytes);
                 requests.push((Tag { correlation, bytes, request_type }.pack(), command));
                 continue;
