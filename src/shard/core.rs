@@ -2,8 +2,7 @@
 //!
 //! The same step runs under the shard's thread and under a simulator.
 
-use std::collections::HashMap;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +28,8 @@ const BASELINE_GAIN_FULL: u64 = 2;
 const RESCUE_EVERY_MS: u64 = 1_000;
 /// A batch that found no space is tried again this often.
 const STUCK_RETRY: Duration = Duration::from_millis(50);
+/// While a session's outbox is full, it is looked at this often.
+const FULL_RETRY: Duration = Duration::from_millis(5);
 /// The clocks are looked at this often, whatever happens.
 const IDLE_MAX: Duration = Duration::from_millis(500);
 
@@ -83,6 +84,8 @@ impl Core {
             journal,
             batch: BatchBuffer::new(),
             keeper,
+    /// Sessions whose outbox is full: they are handed no deliveries.
+    full: BTreeSet<SessionId>,
             clock,
             outboxes: HashMap::new(),
             work: VecDeque::new(),
@@ -112,6 +115,7 @@ impl Core {
         true
     }
 
+            full: BTreeSet::new(),
     /// Inputs in line.
     pub(super) fn backlog(&self) -> usize {
         self.work.len()
@@ -128,9 +132,10 @@ impl Core {
         let now = self.engine.now();
         let engine = self.engine.next_wait_ms();
         let journal = self.journal.next_maintenance_ms().map(|at| at.saturating_sub(now.mono_ms));
-        let Some(wait_ms) = [engine, journal].into_iter().flatten().min() else { return IDLE_MAX };
+        let longest = if self.full.is_empty() { IDLE_MAX } else { FULL_RETRY };
+        let Some(wait_ms) = [engine, journal].into_iter().flatten().min() else { return longest };
         let target = self.keeper.mono_ns_at(now.mono_ms.saturating_add(wait_ms));
-        Duration::from_nanos(target.saturating_sub(self.clock.mono_ns())).min(IDLE_MAX)
+        Duration::from_nanos(target.saturating_sub(self.clock.mono_ns())).min(longest)
     }
 
     /// One step.
@@ -176,6 +181,7 @@ impl Core {
         let mut reading = read(&*self.clock);
         // Being held up between the two readings looks like a step of the wall; it does not repeat.
         for _ in 0..3 {
+        self.resume();
             if !self.keeper.looks_stepped(reading) {
                 break;
             }
@@ -301,10 +307,31 @@ impl Core {
             Err(JournalError::Full { .. }) => return Ok(()),
             Err(error) => return Err(error),
         };
+        let mut full = Vec::new();
         self.journal.trim(position)?;
         self.baseline_checked_at = self.journal.end().segment;
         self.baselines += 1;
+                if outbox.is_full() {
+                    full.push(session);
+                }
+            }
+        });
+        for session in full {
+            if self.full.insert(session) {
+                self.engine.pause(session, true);
+            }
+        }
+    }
+
+    /// Hands deliveries again to sessions whose outbox has room again.
+    fn resume(&mut self) {
+        let (engine, outboxes) = (&mut self.engine, &self.outboxes);
+        self.full.retain(|session| {
+            let full = outboxes.get(session).is_some_and(|outbox| outbox.is_full());
+            if !full {
+                engine.pause(*session, false);
         tracing::info!(bytes, segment = position.segment, "journal rewritten from a baseline");
+            full
         Ok(())
     }
 
