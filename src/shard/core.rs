@@ -49,6 +49,33 @@ enum Work {
     Close(SessionId),
 }
 
+impl Work {
+    fn session(&self) -> SessionId {
+        match self {
+            Self::Open(session, _) | Self::Requests(session, _) | Self::Close(session) => *session,
+        }
+    }
+}
+
+/// What a command costs, in simple requests: a step has room for so many, so that no question
+/// keeps others and the wheel waiting for long.
+fn cost(command: &Command) -> usize {
+    match command {
+        // May look at very many messages to find none.
+        Command::List { .. } => limits::STEP_REQUESTS_MAX / 4,
+        Command::Fetch { limit, .. } | Command::ListDestinations { limit, .. } => {
+            1 + (*limit as usize).min(limits::PAGE_ITEMS_MAX) / 16
+        }
+        Command::Query { ids }
+        | Command::Cancel { ids }
+        | Command::Acknowledge { ids, .. }
+        | Command::Reject { ids, .. } => 1 + ids.len() / 16,
+        Command::Reschedule { items } => 1 + items.len() / 16,
+        Command::Produce { batch, .. } => 1 + batch.count() / 16,
+        _ => 1,
+    }
+}
+
 /// A shard without its thread.
 pub(super) struct Core {
     engine: Engine,
@@ -57,6 +84,8 @@ pub(super) struct Core {
     keeper: Timekeeper,
     clock: Arc<dyn Clock>,
     outboxes: HashMap<SessionId, Box<dyn Outbox>>,
+    /// Sessions whose outbox is full: they are handed no deliveries.
+    full: BTreeSet<SessionId>,
     work: VecDeque<Work>,
     /// More is due than the last step could fire or time out.
     overdue: bool,
@@ -84,10 +113,9 @@ impl Core {
             journal,
             batch: BatchBuffer::new(),
             keeper,
-    /// Sessions whose outbox is full: they are handed no deliveries.
-    full: BTreeSet<SessionId>,
             clock,
             outboxes: HashMap::new(),
+            full: BTreeSet::new(),
             work: VecDeque::new(),
             overdue: false,
             stuck: None,
@@ -115,7 +143,6 @@ impl Core {
         true
     }
 
-            full: BTreeSet::new(),
     /// Inputs in line.
     pub(super) fn backlog(&self) -> usize {
         self.work.len()
@@ -154,6 +181,7 @@ impl Core {
             return Ok(());
         }
         let fired = self.engine.fire(now, limits::FIRE_PER_STEP_MAX);
+        self.resume();
         self.do_work();
         let mut sink = BatchSink(&mut self.batch);
         let timers = self.engine.run_timers(limits::FIRE_PER_STEP_MAX, &mut sink);
@@ -181,7 +209,6 @@ impl Core {
         let mut reading = read(&*self.clock);
         // Being held up between the two readings looks like a step of the wall; it does not repeat.
         for _ in 0..3 {
-        self.resume();
             if !self.keeper.looks_stepped(reading) {
                 break;
             }
@@ -199,7 +226,7 @@ impl Core {
             Room::Plenty => None,
             Room::ReserveOnly => Some(Code::DiskFull),
         };
-        let mut requests_left = limits::STEP_REQUESTS_MAX;
+        let mut left = limits::STEP_REQUESTS_MAX;
         while let Some(work) = self.work.pop_front() {
             match work {
                 Work::Open(session, outbox) => {
@@ -212,21 +239,32 @@ impl Core {
                 }
                 Work::Requests(session, mut requests) => {
                     for (tag, command) in requests.by_ref() {
+                        left = left.saturating_sub(cost(&command));
                         self.execute(session, tag, command, refuse_new);
-                        requests_left -= 1;
-                        if requests_left == 0 || self.batch.len() >= limits::STEP_BYTES_SOFT_MAX {
+                        if left == 0 || self.batch.len() >= limits::STEP_BYTES_SOFT_MAX {
                             break;
                         }
                     }
                     if requests.len() > 0 {
-                        self.work.push_front(Work::Requests(session, requests));
+                        self.put_off(session, requests);
                     }
                 }
             }
-            if requests_left == 0 || self.batch.len() >= limits::STEP_BYTES_SOFT_MAX {
+            if left == 0 || self.batch.len() >= limits::STEP_BYTES_SOFT_MAX {
                 return;
             }
         }
+    }
+
+    /// Lets others go first with the next step. What a session asked stays in order: what it said
+    /// since goes behind.
+    fn put_off(&mut self, session: SessionId, requests: std::vec::IntoIter<(u64, Command)>) {
+        let all = std::mem::take(&mut self.work);
+        let (later, others): (VecDeque<_>, _) =
+            all.into_iter().partition(|work| work.session() == session);
+        self.work = others;
+        self.work.push_back(Work::Requests(session, requests));
+        self.work.extend(later);
     }
 
     fn execute(&mut self, session: SessionId, tag: u64, command: Command, refuse: Option<Code>) {
@@ -269,10 +307,31 @@ impl Core {
 
     fn release(&mut self) {
         let outboxes = &self.outboxes;
+        let mut full = Vec::new();
         self.engine.take_outgoing(|session, batch| {
             if let Some(outbox) = outboxes.get(&session) {
                 outbox.push(batch);
+                if outbox.is_full() {
+                    full.push(session);
+                }
             }
+        });
+        for session in full {
+            if self.full.insert(session) {
+                self.engine.pause(session, true);
+            }
+        }
+    }
+
+    /// Hands deliveries again to sessions whose outbox has room again.
+    fn resume(&mut self) {
+        let (engine, outboxes) = (&mut self.engine, &self.outboxes);
+        self.full.retain(|session| {
+            let full = outboxes.get(session).is_some_and(|outbox| outbox.is_full());
+            if !full {
+                engine.pause(*session, false);
+            }
+            full
         });
     }
 
@@ -307,31 +366,10 @@ impl Core {
             Err(JournalError::Full { .. }) => return Ok(()),
             Err(error) => return Err(error),
         };
-        let mut full = Vec::new();
         self.journal.trim(position)?;
         self.baseline_checked_at = self.journal.end().segment;
         self.baselines += 1;
-                if outbox.is_full() {
-                    full.push(session);
-                }
-            }
-        });
-        for session in full {
-            if self.full.insert(session) {
-                self.engine.pause(session, true);
-            }
-        }
-    }
-
-    /// Hands deliveries again to sessions whose outbox has room again.
-    fn resume(&mut self) {
-        let (engine, outboxes) = (&mut self.engine, &self.outboxes);
-        self.full.retain(|session| {
-            let full = outboxes.get(session).is_some_and(|outbox| outbox.is_full());
-            if !full {
-                engine.pause(*session, false);
         tracing::info!(bytes, segment = position.segment, "journal rewritten from a baseline");
-            full
         Ok(())
     }
 
