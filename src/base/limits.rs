@@ -67,6 +67,8 @@ pub const SUBSCRIPTION_NAME_BYTES_MAX: usize = 128;
 pub const CREDIT_MAX: u32 = 65_535;
 /// Most bytes in flight to one subscription; one message always passes.
 pub const SUBSCRIPTION_BYTES_IN_FLIGHT_MAX: usize = 8 * 1024 * 1024;
+/// Bytes of deliveries that wait to be written to a connection at which it is handed no more.
+pub const OUTBOX_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Most destinations.
 pub const DESTINATIONS_MAX: usize = 100_000;
 /// Most entries of one page of `list` and `fetch`.

@@ -52,6 +52,7 @@ impl Engine {
             deadlines: VecDeque::new(),
             timer: None,
             waiting: false,
+            paused: self.sessions.get(&session.0).is_some_and(|session| session.paused),
             role,
         });
         if let Some(session) = self.sessions.get_mut(&session.0) {
@@ -238,6 +239,31 @@ impl Engine {
             }
         }
         self.slots.remove(slot);
+    }
+
+    /// Hands a session no more deliveries (`true`), or hands it deliveries again.
+    pub fn pause(&mut self, session: SessionId, paused: bool) {
+        let Some(session) = self.sessions.get_mut(&session.0) else { return };
+        session.paused = paused;
+        let slots: Vec<SlotId> = session.subscriptions.values().copied().collect();
+        for slot in slots {
+            let Some(subscription) = self.slots.get_mut(slot) else { continue };
+            subscription.paused = paused;
+            let id = subscription.destination;
+            let Some(Some(destination)) = self.destinations.get_mut(id.0 as usize) else {
+                continue;
+            };
+            if paused {
+                if std::mem::take(&mut subscription.waiting) {
+                    destination.waiting.retain(|other| *other != slot);
+                }
+                continue;
+            }
+            if matches!(subscription.role, Role::Consumer) {
+                await_turn(destination, slot, subscription);
+            }
+            self.activate(id);
+        }
     }
 
     /// Ends all subscriptions of a destination that is about to go, and tells their sessions.

@@ -51,6 +51,8 @@ pub use fire::Fired;
 struct Session {
     subscriptions: BTreeMap<u32, SlotId>,
     out: Vec<Outgoing>,
+    /// It is handed no deliveries for now.
+    paused: bool,
 }
 
 /// Totals since the engine was made; soft.

@@ -51,6 +51,8 @@ pub(super) struct Subscription {
     pub(super) timer: Option<u64>,
     /// It stands in its queue's list of waiting consumers.
     pub(super) waiting: bool,
+    /// Its session is handed no deliveries for now.
+    pub(super) paused: bool,
     pub(super) role: Role,
 }
 
@@ -139,7 +141,8 @@ impl Reader {
 impl Subscription {
     /// Room for one more message in flight.
     pub(super) fn has_credit(&self) -> bool {
-        self.in_flight < self.credit
+        !self.paused
+            && self.in_flight < self.credit
             && (self.in_flight == 0
                 || self.bytes_in_flight < limits::SUBSCRIPTION_BYTES_IN_FLIGHT_MAX)
     }

@@ -2,11 +2,12 @@
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
@@ -19,6 +20,22 @@ const REFUSALS_MAX: usize = 64;
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
 /// What a connection may take beyond its drain time to write its last answers.
 const LAST_WRITES: Duration = Duration::from_secs(5);
+
+/// Connections that may wait to be accepted: thousands of clients come at once when a server comes
+/// back. With the usual 128, most of them would be dropped and try again a second later.
+const BACKLOG: u32 = 4096;
+
+/// Listens on `address`, with room for a rush of clients. Must be called within a tokio runtime.
+///
+/// # Errors
+/// Those of the operating system: the address is in use, or not ours.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A server that was just stopped does not keep the next one from its address.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
 
 /// Serves the binary protocol on `listener` until `shutdown` completes.
 ///

@@ -17,7 +17,7 @@ use crate::base::error::ClientError;
 use crate::shard::Outbox;
 
 pub use config::FrontConfig;
-pub use listen::serve;
+pub use listen::{bind, serve};
 
 #[cfg(test)]
 pub(crate) use listen::serve_sessions;

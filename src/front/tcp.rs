@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout};
 
 use self::flow::Flow;
 use self::read::{Ending, Input, read_requests};
-use self::write::{Channel, Finish, Work, write_all, write_answers};
+use self::write::{Channel, Finish, Unwritten, Work, write_all, write_answers};
 use super::{FrontConfig, OpenSession};
 use crate::base::error::{ClientError, Code};
 use crate::base::limits;
@@ -103,7 +103,9 @@ async fn converse(
         }
     };
     let (sender, receiver) = mpsc::unbounded_channel();
-    let submit = match open(Box::new(Channel(sender.clone()))) {
+    let unwritten = Arc::new(Unwritten::default());
+    let channel = Channel { sender: sender.clone(), unwritten: Arc::clone(&unwritten) };
+    let submit = match open(Box::new(channel)) {
         Ok(submit) => submit,
         Err(error) => {
             let mut out = Vec::new();
@@ -118,7 +120,7 @@ async fn converse(
     input.decoder.set_length_max(limits::FRAME_BYTES_MAX);
 
     let flow = Flow::default();
-    let write = write_answers(&mut write_half, receiver, &flow, config.write_stall);
+    let write = write_answers(&mut write_half, receiver, &unwritten, &flow, config.write_stall);
     tokio::pin!(write);
     let read = read_requests(&mut input, submit, &sender, &flow, &mut stopping, config);
     let (ending, session) = tokio::select! {

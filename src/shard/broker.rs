@@ -13,6 +13,12 @@ use crate::base::id::SessionId;
 pub trait Outbox: Send {
     /// Takes what is durable and may leave, in order.
     fn push(&self, batch: Vec<Outgoing>);
+    /// Whether so much waits here to be taken that the session is handed no more deliveries until it
+    /// is not so any more. Credit alone does not bound what waits: it comes free when a message that
+    /// was never read times out, or is acknowledged by somebody else.
+    fn is_full(&self) -> bool {
+        false
+    }
     /// The shard takes nothing more: no answer will come to what is unanswered.
     fn closed(&self, reason: ClientError);
 }

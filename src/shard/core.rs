@@ -2,8 +2,7 @@
 //!
 //! The same step runs under the shard's thread and under a simulator.
 
-use std::collections::HashMap;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +28,8 @@ const BASELINE_GAIN_FULL: u64 = 2;
 const RESCUE_EVERY_MS: u64 = 1_000;
 /// A batch that found no space is tried again this often.
 const STUCK_RETRY: Duration = Duration::from_millis(50);
+/// While a session's outbox is full, it is looked at this often.
+const FULL_RETRY: Duration = Duration::from_millis(5);
 /// The clocks are looked at this often, whatever happens.
 const IDLE_MAX: Duration = Duration::from_millis(500);
 
@@ -48,6 +49,33 @@ enum Work {
     Close(SessionId),
 }
 
+impl Work {
+    fn session(&self) -> SessionId {
+        match self {
+            Self::Open(session, _) | Self::Requests(session, _) | Self::Close(session) => *session,
+        }
+    }
+}
+
+/// What a command costs, in simple requests: a step has room for so many, so that no question
+/// keeps others and the wheel waiting for long.
+fn cost(command: &Command) -> usize {
+    match command {
+        // May look at very many messages to find none.
+        Command::List { .. } => limits::STEP_REQUESTS_MAX / 4,
+        Command::Fetch { limit, .. } | Command::ListDestinations { limit, .. } => {
+            1 + (*limit as usize).min(limits::PAGE_ITEMS_MAX) / 16
+        }
+        Command::Query { ids }
+        | Command::Cancel { ids }
+        | Command::Acknowledge { ids, .. }
+        | Command::Reject { ids, .. } => 1 + ids.len() / 16,
+        Command::Reschedule { items } => 1 + items.len() / 16,
+        Command::Produce { batch, .. } => 1 + batch.count() / 16,
+        _ => 1,
+    }
+}
+
 /// A shard without its thread.
 pub(super) struct Core {
     engine: Engine,
@@ -56,6 +84,8 @@ pub(super) struct Core {
     keeper: Timekeeper,
     clock: Arc<dyn Clock>,
     outboxes: HashMap<SessionId, Box<dyn Outbox>>,
+    /// Sessions whose outbox is full: they are handed no deliveries.
+    full: BTreeSet<SessionId>,
     work: VecDeque<Work>,
     /// More is due than the last step could fire or time out.
     overdue: bool,
@@ -85,6 +115,7 @@ impl Core {
             keeper,
             clock,
             outboxes: HashMap::new(),
+            full: BTreeSet::new(),
             work: VecDeque::new(),
             overdue: false,
             stuck: None,
@@ -128,9 +159,10 @@ impl Core {
         let now = self.engine.now();
         let engine = self.engine.next_wait_ms();
         let journal = self.journal.next_maintenance_ms().map(|at| at.saturating_sub(now.mono_ms));
-        let Some(wait_ms) = [engine, journal].into_iter().flatten().min() else { return IDLE_MAX };
+        let longest = if self.full.is_empty() { IDLE_MAX } else { FULL_RETRY };
+        let Some(wait_ms) = [engine, journal].into_iter().flatten().min() else { return longest };
         let target = self.keeper.mono_ns_at(now.mono_ms.saturating_add(wait_ms));
-        Duration::from_nanos(target.saturating_sub(self.clock.mono_ns())).min(IDLE_MAX)
+        Duration::from_nanos(target.saturating_sub(self.clock.mono_ns())).min(longest)
     }
 
     /// One step.
@@ -149,6 +181,7 @@ impl Core {
             return Ok(());
         }
         let fired = self.engine.fire(now, limits::FIRE_PER_STEP_MAX);
+        self.resume();
         self.do_work();
         let mut sink = BatchSink(&mut self.batch);
         let timers = self.engine.run_timers(limits::FIRE_PER_STEP_MAX, &mut sink);
@@ -193,7 +226,7 @@ impl Core {
             Room::Plenty => None,
             Room::ReserveOnly => Some(Code::DiskFull),
         };
-        let mut requests_left = limits::STEP_REQUESTS_MAX;
+        let mut left = limits::STEP_REQUESTS_MAX;
         while let Some(work) = self.work.pop_front() {
             match work {
                 Work::Open(session, outbox) => {
@@ -206,21 +239,32 @@ impl Core {
                 }
                 Work::Requests(session, mut requests) => {
                     for (tag, command) in requests.by_ref() {
+                        left = left.saturating_sub(cost(&command));
                         self.execute(session, tag, command, refuse_new);
-                        requests_left -= 1;
-                        if requests_left == 0 || self.batch.len() >= limits::STEP_BYTES_SOFT_MAX {
+                        if left == 0 || self.batch.len() >= limits::STEP_BYTES_SOFT_MAX {
                             break;
                         }
                     }
                     if requests.len() > 0 {
-                        self.work.push_front(Work::Requests(session, requests));
+                        self.put_off(session, requests);
                     }
                 }
             }
-            if requests_left == 0 || self.batch.len() >= limits::STEP_BYTES_SOFT_MAX {
+            if left == 0 || self.batch.len() >= limits::STEP_BYTES_SOFT_MAX {
                 return;
             }
         }
+    }
+
+    /// Lets others go first with the next step. What a session asked stays in order: what it said
+    /// since goes behind.
+    fn put_off(&mut self, session: SessionId, requests: std::vec::IntoIter<(u64, Command)>) {
+        let all = std::mem::take(&mut self.work);
+        let (later, others): (VecDeque<_>, _) =
+            all.into_iter().partition(|work| work.session() == session);
+        self.work = others;
+        self.work.push_back(Work::Requests(session, requests));
+        self.work.extend(later);
     }
 
     fn execute(&mut self, session: SessionId, tag: u64, command: Command, refuse: Option<Code>) {
@@ -263,10 +307,31 @@ impl Core {
 
     fn release(&mut self) {
         let outboxes = &self.outboxes;
+        let mut full = Vec::new();
         self.engine.take_outgoing(|session, batch| {
             if let Some(outbox) = outboxes.get(&session) {
                 outbox.push(batch);
+                if outbox.is_full() {
+                    full.push(session);
+                }
             }
+        });
+        for session in full {
+            if self.full.insert(session) {
+                self.engine.pause(session, true);
+            }
+        }
+    }
+
+    /// Hands deliveries again to sessions whose outbox has room again.
+    fn resume(&mut self) {
+        let (engine, outboxes) = (&mut self.engine, &self.outboxes);
+        self.full.retain(|session| {
+            let full = outboxes.get(session).is_some_and(|outbox| outbox.is_full());
+            if !full {
+                engine.pause(*session, false);
+            }
+            full
         });
     }
 

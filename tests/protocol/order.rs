@@ -4,18 +4,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::rig::{Server, frame, hello};
+use crate::rig::{Peer, Server, frame, hello};
 use crate::words::{In, Info, Message, Out, Outcome};
 
 const REQUESTS: u32 = 9_000;
 const QUEUE: &str = "/queue/order";
 
 /// The n-th request: type and body.
-fn request(n: u32) -> (i32, Vec<u8>) {
+fn request(queue: &str, n: u32) -> (i32, Vec<u8>) {
     match n % 6 {
-        0 | 3 => (1, Message::produce(QUEUE.as_bytes(), &[Message::new("x")])),
+        0 | 3 => (1, Message::produce(queue.as_bytes(), &[Message::new("x")])),
         1 => (12, Vec::new()),
-        2 => (15, Out::new().text(QUEUE).0),
+        2 => (15, Out::new().text(queue).0),
+        // A costly one now and then: others have their turn, and the order stays.
+        4 if n % 60 == 4 => (37, Out::new().text("").u64(0).u64(9).u32(1_000).u8(0).0),
         4 => (27, Out::new().ids(&[[7; 16]]).0),
         // Refused, alone.
         _ => (28, Out::new().ids(&[]).0),
@@ -27,13 +29,11 @@ fn correlation(n: u32) -> u32 {
     u32::MAX - n * 400_009
 }
 
-#[tokio::test]
-async fn thousands_of_requests_in_one_write_are_answered_in_order_of_execution() {
-    let server = Server::start().await;
-    let mut peer = server.greet().await;
+/// Sends everything in one write and holds the answers against what was asked.
+async fn ask_all(mut peer: Peer, queue: &str) {
     let mut bytes = Vec::new();
     for n in 0..REQUESTS {
-        let (kind, body) = request(n);
+        let (kind, body) = request(queue, n);
         bytes.extend(frame(kind, correlation(n), &body));
     }
     let answers = peer.exchange(&bytes, REQUESTS as usize).await;
@@ -43,7 +43,7 @@ async fn thousands_of_requests_in_one_write_are_answered_in_order_of_execution()
     let mut executed = Vec::new();
     for answer in answers {
         let n = open.remove(&answer.correlation).expect("answered once");
-        assert_eq!(answer.kind, request(n).0);
+        assert_eq!(answer.kind, request(queue, n).0);
         assert_eq!(answer.body[0], u8::from(n % 6 == 5), "request {n}");
         if n % 6 == 5 {
             assert_eq!(answer.refusal().unwrap().0, 9);
@@ -66,6 +66,25 @@ async fn thousands_of_requests_in_one_write_are_answered_in_order_of_execution()
             2 => assert_eq!(Info::read(body).ready, u64::from(n / 6 * 2 + 1)),
             _ => {}
         }
+    }
+}
+
+#[tokio::test]
+async fn thousands_of_requests_in_one_write_are_answered_in_order_of_execution() {
+    let server = Server::start().await;
+    let (one, two) = (server.greet().await, server.greet().await);
+    tokio::join!(ask_all(one, "/queue/one"), ask_all(two, "/queue/two"));
+}
+
+#[tokio::test]
+async fn more_requests_than_may_be_open_are_all_answered_though_the_client_then_only_waits() {
+    let server = Server::start().await;
+    for round in 1..=20 {
+        let mut peer = server.greet().await;
+        let count = 4_096 * round + 1_000;
+        let bytes: Vec<u8> = (0..count).flat_map(|n| frame(12, n, &[])).collect();
+        let answers = peer.exchange(&bytes, count as usize).await;
+        assert!(answers.iter().zip(0..).all(|(answer, n)| answer.correlation == n));
     }
 }
 

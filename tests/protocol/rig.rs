@@ -14,7 +14,7 @@ use postdate::front::{self, FrontConfig};
 use postdate::shard::{self, Broker, Shard, ShardOptions};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -80,7 +80,7 @@ impl Server {
         let options = ShardOptions { data_dir: dir.path().to_path_buf(), config };
         let disk = Arc::new(OsDisk::default());
         let shard = shard::open(disk, Arc::new(OsClock), options, &mut |_, _| {}).unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = front::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let shutdown = async {

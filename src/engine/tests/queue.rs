@@ -53,6 +53,29 @@ fn bytes_in_flight_are_bounded_but_one_message_always_passes() {
 }
 
 #[test]
+fn a_paused_session_is_handed_nothing_until_it_goes_on() {
+    let mut rig = Rig::new();
+    rig.subscribe(A, 1, "/queue/q", 10);
+    rig.subscribe(A, 2, "/topic/t", 10);
+    rig.engine.pause(A, true);
+    rig.subscribe(A, 3, "/queue/q", 10);
+    let queued = rig.publish("/queue/q", Message::new("x"));
+    let streamed = rig.publish("/topic/t", Message::new("x"));
+    assert!(rig.ids().is_empty());
+    // Another is served meanwhile.
+    rig.subscribe(B, 1, "/queue/q", 1);
+    assert_eq!(rig.take_received()[0].1.id, queued);
+    let next = rig.publish("/queue/q", Message::new("x"));
+    assert!(rig.ids().is_empty());
+    rig.engine.pause(A, false);
+    rig.pass(0);
+    let mut ids = rig.ids();
+    ids.sort_unstable();
+    assert_eq!(ids, [streamed, next]);
+    rig.check_replay();
+}
+
+#[test]
 fn a_timeout_a_reject_and_a_lost_session_deliver_again() {
     let mut rig = Rig::new();
     rig.subscribe_1s(A, 1, "/queue/q", 10);

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
 
+use crate::base::command::Command;
 use crate::base::limits;
 use crate::wire::binary::RequestType;
 
@@ -54,9 +55,31 @@ impl Flow {
     }
 }
 
+/// Memory of one entry of an answer: of a page, of a query, of a produce.
+const ENTRY_BYTES: (usize, usize, usize) = (96, 64, 32);
+
+/// Memory that the answer to a command may take until it is written. It counts as bytes of the
+/// request, so that a client that does not read cannot have short questions turned into heaps of
+/// long answers.
+pub(super) fn answer_bytes(command: &Command) -> usize {
+    let (of_page, of_query, of_produce) = ENTRY_BYTES;
+    let page = |limit: u32| (limit as usize).clamp(1, limits::PAGE_ITEMS_MAX);
+    match command {
+        Command::Fetch { limit, .. } => {
+            (page(*limit) * limits::BODY_BYTES_MAX).min(limits::PAGE_BYTES_MAX)
+        }
+        Command::List { limit, .. } | Command::ListDestinations { limit, .. } => {
+            page(*limit) * of_page
+        }
+        Command::Query { ids } => ids.len() * of_query,
+        Command::Produce { batch, .. } => batch.count() * of_produce,
+        _ => 0,
+    }
+}
+
 /// All that is needed to encode the answer to a request and to count it off, packed into the tag
 /// that travels with it, so that no table of open requests is kept:
-/// `correlation id (32) | bytes of the frame (24) | request type (8)`, from the top.
+/// `correlation id (32) | bytes it counts as (24) | request type (8)`, from the top.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Tag {
     pub(super) correlation: u32,
@@ -64,10 +87,11 @@ pub(super) struct Tag {
     pub(super) request_type: RequestType,
 }
 
-/// Largest frame size that a tag can hold.
+/// Largest size that a tag can hold.
 const TAG_BYTES_MAX: usize = (1 << 24) - 1;
 
-const _: () = assert!(limits::FRAME_BYTES_MAX + 4 <= TAG_BYTES_MAX);
+const _: () = assert!(limits::FRAME_BYTES_MAX + 4 + limits::PAGE_BYTES_MAX <= TAG_BYTES_MAX);
+const _: () = assert!(limits::BATCH_ITEMS_MAX * ENTRY_BYTES.1 <= limits::PAGE_BYTES_MAX);
 
 impl Tag {
     pub(super) fn pack(self) -> u64 {

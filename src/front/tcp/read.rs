@@ -11,7 +11,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use super::flow::{Flow, Tag};
+use super::flow::{Flow, Tag, answer_bytes};
 use super::stopped;
 use super::write::Work;
 use crate::base::command::{Answer, Command, Outgoing};
@@ -141,24 +141,27 @@ pub(super) async fn read_requests(
     let mut pieces = 0;
     loop {
         let mut requests = Vec::with_capacity(usual_count);
-        let bad = take_requests(input, &mut requests, answers, flow).err();
+        let taken = take_requests(input, &mut requests, answers, flow);
         usual_count = requests.len().clamp(1, 256);
         if !requests.is_empty()
             && let Err(error) = submit(requests)
         {
             return (Ending::Closed(error), submit);
         }
-        if let Some(ending) = bad {
-            return (ending, submit);
-        }
+        let more = match taken {
+            Ok(more) => more,
+            Err(ending) => return (ending, submit),
+        };
         pieces += 1;
         if pieces % PIECES_PER_TURN == 0 {
             tokio::task::yield_now().await;
         }
-        if flow.is_full() {
+        // Not whether it is full now: requests that wait in the buffer are followed by no wake-up.
+        if more {
             tokio::select! {
-                () = flow.room() => {}
+                biased;
                 () = stopped(stopping) => return (Ending::Stopping, submit),
+                () = flow.room() => {}
             }
             // The client could not say anything while nobody listened.
             last_heard = Instant::now();
@@ -188,21 +191,23 @@ pub(super) async fn read_requests(
     }
 }
 
-/// Takes the frames that are complete, up to the limits of what may be in flight.
+/// Takes the frames that are complete, up to the limits of what may be in flight. Tells whether it
+/// stopped there, and there may be more.
 fn take_requests(
     input: &mut Input<'_>,
     requests: &mut Vec<(u64, Command)>,
     answers: &UnboundedSender<Work>,
     flow: &Flow,
-) -> Result<(), Ending> {
+) -> Result<bool, Ending> {
     while !flow.is_full() {
-        let Some(frame) = input.next().map_err(Ending::bad_frame)? else { return Ok(()) };
+        let Some(frame) = input.next().map_err(Ending::bad_frame)? else { return Ok(false) };
         let (number, correlation, bytes) =
             (frame.request_type, frame.correlation, frame.wire_len());
         let at = frame.at;
         let bad = |error| Ending::Bad { request_type: number, correlation, error };
         let (request_type, answer) = match Request::decode(frame) {
             Ok((request_type, Request::Command(command))) => {
+                let bytes = bytes + answer_bytes(&command);
                 flow.begin(bytes);
                 requests.push((Tag { correlation, bytes, request_type }.pack(), command));
                 continue;
@@ -225,5 +230,5 @@ fn take_requests(
         // The writing side is gone only when the connection is: reading will notice.
         let _ = answers.send(Work::Outgoing(vec![Outgoing::Answer { tag, answer }]));
     }
-    Ok(())
+    Ok(true)
 }

@@ -2,6 +2,8 @@
 //! write.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
@@ -13,6 +15,7 @@ use super::Close;
 use super::flow::{Flow, Tag};
 use crate::base::command::Outgoing;
 use crate::base::error::ClientError;
+use crate::base::limits;
 use crate::shard::Outbox;
 use crate::wire::binary::{DeliverFrame, encode_answer, encode_ended, encode_goodbye};
 
@@ -45,18 +48,41 @@ pub(super) struct Finish {
 ///
 /// The channel has no bound of its own, because the shard must not wait for a slow peer. It is
 /// bounded by what may enter it: answers by the requests in flight, which reading stops at, and
-/// deliveries by the credit (messages and bytes) of each subscription.
-pub(super) struct Channel(pub(super) UnboundedSender<Work>);
+/// deliveries by the shard, which hands out no more of them while the channel says it is full.
+pub(super) struct Channel {
+    pub(super) sender: UnboundedSender<Work>,
+    pub(super) unwritten: Arc<Unwritten>,
+}
 
 impl Outbox for Channel {
     fn push(&self, batch: Vec<Outgoing>) {
+        self.unwritten.0.fetch_add(delivery_bytes(&batch), Ordering::Relaxed);
         // A closed channel is a connection that is gone; its session is about to be dropped.
-        let _ = self.0.send(Work::Outgoing(batch));
+        let _ = self.sender.send(Work::Outgoing(batch));
+    }
+
+    fn is_full(&self) -> bool {
+        self.unwritten.0.load(Ordering::Relaxed) >= limits::OUTBOX_BYTES_MAX
     }
 
     fn closed(&self, reason: ClientError) {
-        let _ = self.0.send(Work::Closed(reason));
+        let _ = self.sender.send(Work::Closed(reason));
     }
+}
+
+/// Bytes of deliveries that wait to be written to a connection.
+#[derive(Debug, Default)]
+pub(super) struct Unwritten(AtomicUsize);
+
+/// Memory that a batch holds for its deliveries.
+fn delivery_bytes(batch: &[Outgoing]) -> usize {
+    batch
+        .iter()
+        .map(|outgoing| match outgoing {
+            Outgoing::Deliver(delivery) => size_of::<Outgoing>() + delivery.content.len(),
+            _ => 0,
+        })
+        .sum()
 }
 
 /// Frames on their way out.
@@ -127,6 +153,7 @@ impl Output {
 pub(super) async fn write_answers(
     half: &mut WriteHalf<'_>,
     mut channel: UnboundedReceiver<Work>,
+    unwritten: &Unwritten,
     flow: &Flow,
     stall: Duration,
 ) -> io::Result<Close> {
@@ -157,6 +184,7 @@ pub(super) async fn write_answers(
                             output.flush(half, flow, stall).await?;
                         }
                     }
+                    unwritten.0.fetch_sub(delivery_bytes(&batch), Ordering::Relaxed);
                 }
                 Work::Finish(how) => finish = Some(how),
                 Work::Closed(reason) => {
