@@ -6,12 +6,13 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::Submit;
+use super::ask::{answered, unexpected};
 use super::ask::{ask, check_length, split_ids, whole_ms};
 use super::driver::{Driver, Way};
 use super::error::Error;
 use super::options::{ClientOptions, ListQuery, SubscribeOptions};
 use super::queue::{Entry, Handle, Shared};
-use super::subscription::{Received, Subscription, answered, unexpected};
+use super::subscription::{Received, Subscription};
 use super::transport::{Embedded, Tcp, Transport};
 use crate::base::command::{
     Answer, Command, DestinationInfo, SchedulePage, Status, Subscribe, Verdict,

@@ -6,7 +6,6 @@ use tokio::sync::oneshot;
 
 use super::error::Error;
 use super::queue::{Ask, Entry, Shared};
-use super::subscription::{answered, unexpected};
 use crate::base::command::{Answer, Command};
 use crate::base::error::{ClientError, Code};
 use crate::base::limits;
@@ -71,4 +70,18 @@ pub(super) fn check_length(name: &str) -> Result<(), Error> {
 pub(super) fn whole_ms(duration: Duration) -> i64 {
     let ms = duration.as_nanos().div_ceil(1_000_000);
     i64::try_from(ms).unwrap_or(i64::MAX)
+}
+
+/// Waits for the answer of the connection's task.
+pub(super) async fn answered<T>(answer: oneshot::Receiver<Result<T, Error>>) -> Result<T, Error> {
+    // No answer at all: the task of the connection was stopped with its runtime.
+    answer.await.unwrap_or(Err(Error::OutcomeUnknown))
+}
+
+/// An answer of another kind than the request's.
+pub(super) fn unexpected(reply: &Reply) -> Error {
+    match reply {
+        Reply::Answer(Answer::Failed(error)) => Error::Refused(error.clone()),
+        _ => Error::Protocol("an answer of another kind than the request".to_owned()),
+    }
 }

@@ -6,10 +6,10 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::api::Client;
+use super::ask::answered;
 use super::ask::{check_length, whole_ms};
 use super::error::Error;
 use super::queue::{Batch, Entry, Results, Waiting};
-use super::subscription::answered;
 use crate::base::command::Produced;
 use crate::base::error::ClientError;
 use crate::base::limits;

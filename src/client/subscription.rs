@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
-use super::ask::{ask, split_ids};
+use super::ask::{ask, split_ids, unexpected};
 use super::error::Error;
 use super::queue::{Entry, Handle};
 use crate::base::command::{Answer, Command, Delivery, Verdict};
@@ -267,14 +267,6 @@ impl Subscription {
     }
 }
 
-/// An answer of another kind than the request's.
-pub(super) fn unexpected(reply: &Reply) -> Error {
-    match reply {
-        Reply::Answer(Answer::Failed(error)) => Error::Refused(error.clone()),
-        _ => Error::Protocol("an answer of another kind than the request".to_owned()),
-    }
-}
-
 impl Drop for Subscription {
     fn drop(&mut self) {
         if !self.ended {
@@ -299,10 +291,4 @@ impl std::fmt::Debug for Subscription {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Subscription").field("number", &self.number).finish_non_exhaustive()
     }
-}
-
-/// Waits for the answer of the connection's task.
-pub(super) async fn answered<T>(answer: oneshot::Receiver<Result<T, Error>>) -> Result<T, Error> {
-    // No answer at all: the task of the connection was stopped with its runtime.
-    answer.await.unwrap_or(Err(Error::OutcomeUnknown))
 }

@@ -5,6 +5,7 @@
 //! read by [`Request::decode`] and [`ServerFrame::decode`].
 
 mod answer;
+mod delivery;
 mod fields;
 mod frame;
 mod request;

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
+use super::delivery::{DELIVERY_BYTES_MIN, decode_delivery, put_delivery};
 use super::fields::{BodyError, Fields, put_count, put_error, put_short, read_many};
 use super::frame::{begin_frame, finish_frame};
 use super::request::{decode_next, put_next};
 use super::request_type::RequestType;
-use super::server::{DELIVERY_BYTES_MIN, decode_delivery, put_delivery};
 use crate::base::command::{Answer, DestinationInfo, Produced, SchedulePage, Status, Verdict};
 use crate::base::destination::Kind;
 use crate::base::error::{ClientError, Code};

@@ -1,6 +1,7 @@
 //! What a server sends: pushes, and the frames of a server as a client reads them.
 
 use super::answer::{Reply, decode_answer, decode_status};
+use super::delivery::{DELIVERY_BYTES_MIN, decode_delivery, put_delivery};
 use super::fields::{BodyError, Fields, put_count, put_error, read_many};
 use super::frame::{Frame, HEADER_BYTES, begin_frame, finish_frame};
 use super::request_type::RequestType;
@@ -41,9 +42,6 @@ impl PushType {
     }
 }
 
-/// Bytes of a delivery without its content.
-pub(super) const DELIVERY_BYTES_MIN: usize = 4 + 16 + 8 + 4 + 8 + 1 + 4;
-
 /// A frame of deliveries that is being filled at the end of a buffer. Nothing else may be written
 /// to the buffer until it is finished.
 #[derive(Debug)]
@@ -82,31 +80,6 @@ impl DeliverFrame {
         out[count_at..count_at + 4].copy_from_slice(&(self.count as u32).to_be_bytes());
         finish_frame(out, self.start);
     }
-}
-
-pub(super) fn put_delivery(out: &mut Vec<u8>, delivery: &Delivery) {
-    let mut fixed = [0; DELIVERY_BYTES_MIN];
-    fixed[..4].copy_from_slice(&delivery.subscription.to_be_bytes());
-    fixed[4..20].copy_from_slice(&delivery.id.to_bytes());
-    fixed[20..28].copy_from_slice(&delivery.due_ms.to_be_bytes());
-    fixed[28..32].copy_from_slice(&delivery.attempt.to_be_bytes());
-    fixed[32..40].copy_from_slice(&delivery.offset.to_be_bytes());
-    fixed[40] = delivery.priority;
-    fixed[41..].copy_from_slice(&(delivery.content.len() as u32).to_be_bytes());
-    out.extend_from_slice(&fixed);
-    out.extend_from_slice(&delivery.content);
-}
-
-pub(super) fn decode_delivery(body: &mut Fields) -> Result<Delivery, BodyError> {
-    Ok(Delivery {
-        subscription: body.u32()?,
-        id: body.id()?,
-        due_ms: body.u64()?,
-        attempt: body.u32()?,
-        offset: body.u64()?,
-        priority: body.u8()?,
-        content: body.content()?,
-    })
 }
 
 /// Appends a push that tells the end of a subscription.
