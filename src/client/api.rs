@@ -6,8 +6,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::Submit;
-use super::ask::{answered, unexpected};
-use super::ask::{ask, check_length, split_ids, whole_ms};
+use super::ask::{answered, ask, check_length, split_ids, unexpected, whole_ms};
 use super::driver::{Driver, Way};
 use super::error::Error;
 use super::options::{ClientOptions, ListQuery, SubscribeOptions};
