@@ -71,8 +71,9 @@ impl Engine {
             }
             Event::Finished { id, state } => self.outcomes.set(id, state),
             Event::DedupRemembered { destination, dedup, id, until_mono_ms } => {
-                let now = self.now.mono_ms;
-                self.dedup.remember(destination, dedup, id, until_mono_ms, now);
+                // What is past its time goes when the next one is accepted: here as where the
+                // baseline was written, else the two would differ until then.
+                self.dedup.remember(destination, dedup, id, until_mono_ms, 0);
             }
         }
     }
