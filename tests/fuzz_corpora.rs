@@ -19,7 +19,10 @@ use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
 use targets::{TARGETS, Target, seeds};
 
+/// Mutations tried of each file.
 const MUTATIONS: u64 = 200;
+/// The same where one run takes milliseconds.
+const SLOW_MUTATIONS: u64 = 50;
 /// Files the fuzzer named by a hash, on the machine it ran on: tried as they are.
 const HASH_NAME_LEN: usize = 40;
 
@@ -66,14 +69,14 @@ fn mutated(rng: &mut Xoshiro256PlusPlus, bytes: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn replay(name: &str) {
+fn replay(name: &str, mutations: u64) {
     let (_, target) = *TARGETS.iter().find(|(target, _)| *target == name).unwrap();
     let files = files(name);
     assert!(!files.is_empty(), "the corpus of {name} is empty");
     for (file, bytes) in files {
         try_on(name, target, &file, &bytes);
         if file.len() != HASH_NAME_LEN {
-            for seed in 0..MUTATIONS {
+            for seed in 0..mutations {
                 let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
                 let what = format!("mutation {seed} of {file}");
                 try_on(name, target, &what, &mutated(&mut rng, &bytes));
@@ -85,27 +88,27 @@ fn replay(name: &str) {
 
 #[test]
 fn binary_protocol() {
-    replay("binary_protocol");
+    replay("binary_protocol", MUTATIONS);
 }
 
 #[test]
 fn engine() {
-    replay("engine");
+    replay("engine", SLOW_MUTATIONS);
 }
 
 #[test]
 fn event() {
-    replay("event");
+    replay("event", MUTATIONS);
 }
 
 #[test]
 fn journal_frame() {
-    replay("journal_frame");
+    replay("journal_frame", MUTATIONS);
 }
 
 #[test]
 fn message_batch() {
-    replay("message_batch");
+    replay("message_batch", MUTATIONS);
 }
 
 #[test]
@@ -132,6 +135,6 @@ fn every_target_has_its_file_and_its_test() {
     let tests = fs::read_to_string(root.join("tests/fuzz_corpora.rs")).unwrap();
     for (name, _) in TARGETS {
         assert!(manifest.contains(&format!("path = \"fuzz_targets/{name}.rs\"")), "{name}");
-        assert!(tests.contains(&format!("replay(\"{name}\")")), "{name} is not replayed");
+        assert!(tests.contains(&format!("replay(\"{name}\", ")), "{name} is not replayed");
     }
 }
