@@ -100,7 +100,7 @@ pub struct Engine {
     dirty: Vec<SessionId>,
     /// Destinations that may have something to deliver.
     active: VecDeque<DestinationId>,
-    /// Topics that grew since retention was last looked at.
+    /// Topics that grew since retention last looked at them, or were left with too much by it.
     grown: Vec<DestinationId>,
     /// When topics are next swept for old messages, ms.
     next_sweep_mono_ms: u64,
@@ -224,7 +224,7 @@ impl Engine {
     /// Whether the next step has something to do without any new input.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        !self.active.is_empty()
+        !self.active.is_empty() || !self.grown.is_empty()
     }
 
     /// How long nothing will happen by itself, in ms from the current step's time. `None`: for

@@ -44,7 +44,9 @@ pub(super) fn resolve(now: &Now, delay: Delay) -> Result<Due, ClientError> {
         Delay::At(at) => {
             let due_ms = u64::try_from(at).map_err(|_| negative("due time", at))?;
             within_reach(due_ms.saturating_sub(now.wall_ms))?;
-            Ok(Due { due_ms, clock: ClockKind::Wall, at_once: due_ms <= now.wall_ms })
+            // The past means now: a due time long ago must not make it old, or first of all.
+            let at_once = due_ms <= now.wall_ms;
+            Ok(Due { due_ms: due_ms.max(now.wall_ms), clock: ClockKind::Wall, at_once })
         }
     }
 }

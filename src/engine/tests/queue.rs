@@ -218,6 +218,17 @@ fn an_expired_message_is_not_delivered() {
 }
 
 #[test]
+fn totals_count_since_the_start() {
+    let mut rig = Rig::new();
+    rig.publish("/queue/q", after(10));
+    rig.pass(10);
+    rig.restart(10);
+    let stats = rig.engine.stats();
+    let totals: Vec<_> = stats.iter().filter(|(name, _)| name.ends_with("_total")).collect();
+    assert!(!totals.is_empty() && totals.iter().all(|(_, value)| *value == 0), "{totals:?}");
+}
+
+#[test]
 fn subscribing_is_checked() {
     let mut rig = Rig::new();
     rig.subscribe(A, 1, "/queue/q", 10);
