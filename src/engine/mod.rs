@@ -159,8 +159,8 @@ impl Engine {
 
     /// Carries out one command of a session and queues its answer.
     ///
-    /// `refuse_new` names why new messages are refused at the moment, if they are; everything
-    /// else goes on.
+    /// `refuse_new` names why new messages, destinations and durable subscriptions are refused at the
+    /// moment, if they are; everything else goes on.
     pub fn execute(
         &mut self,
         session: SessionId,
@@ -178,7 +178,7 @@ impl Engine {
             Command::Cancel { ids } => batched(&ids)
                 .map(|()| Answer::Verdicts(ids.iter().map(|id| self.cancel(*id, sink)).collect())),
             Command::Reschedule { items } => self.reschedule(&items, sink),
-            Command::Subscribe(wish) => self.subscribe(session, &wish, sink),
+            Command::Subscribe(wish) => self.subscribe(session, &wish, refuse_new, sink),
             Command::Unsubscribe { subscription, delete } => {
                 self.unsubscribe(session, subscription, delete, sink)
             }

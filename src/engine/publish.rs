@@ -75,6 +75,12 @@ impl Engine {
             self.totals.refused += batch.count() as u64;
             return Err(code.into());
         }
+        // Nothing from the wire is longer; in the same process a batch could outgrow the journal.
+        let (bytes, max) = (batch.bytes().len(), limits::FRAME_BYTES_MAX);
+        if bytes > max {
+            let text = format!("a batch of {bytes} bytes; at most {max} are allowed");
+            return Err(ClientError::new(Code::BadBatch, text));
+        }
         let destination = self.named(name, sink)?;
         let mut results = Vec::with_capacity(batch.count());
         for message in batch.iter() {
