@@ -97,6 +97,8 @@ pub const OUTCOMES_REMEMBERED: usize = 1 << 16;
 pub const FIRE_PER_STEP_MAX: usize = 8_192;
 /// Messages handed to subscribers in one step.
 pub const DELIVER_PER_STEP_MAX: usize = 8_192;
+/// Messages one topic drops in one step: more than a step can bring, so none grows beyond its bound.
+pub const TRIM_PER_STEP_MAX: usize = 1 << 17;
 /// Bytes of events in one step after which no further command is taken.
 pub const STEP_BYTES_SOFT_MAX: usize = 2 * 1024 * 1024;
 /// Requests taken in one step.
@@ -126,6 +128,8 @@ const _: () = {
     assert!(JOURNAL_PAYLOAD_MAX > STEP_BYTES_SOFT_MAX + 2 * FRAME_BYTES_MAX);
     assert!(JOURNAL_PAYLOAD_MAX > BASELINE_BYTES_MAX);
     assert!(SEGMENT_BYTES as usize > JOURNAL_PAYLOAD_MAX + 4 * FRAME_ALIGN);
+    // The shortest event of an accepted message has 29 bytes and its content.
+    assert!(TRIM_PER_STEP_MAX > STEP_BYTES_SOFT_MAX / 29 + BATCH_ITEMS_MAX + 2 * FIRE_PER_STEP_MAX);
     assert!(BODY_BYTES_MAX < SUBSCRIPTION_BYTES_IN_FLIGHT_MAX);
     assert!(PAGE_BYTES_MAX + CONTENT_BYTES_MAX < FRAME_BYTES_MAX);
     assert!(HELLO_BYTES_MAX > TOKEN_BYTES_MAX + 2 * CLIENT_NAME_BYTES_MAX + 64);

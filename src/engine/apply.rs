@@ -12,11 +12,11 @@ use crate::base::lifecycle::State;
 use crate::base::limits;
 use crate::base::time::ClockKind;
 
-use super::Engine;
 use super::cursor::Cursor;
 use super::destination::Destination;
 use super::messages::Entry;
 use super::subscription::{Durable, Handed};
+use super::{Engine, Totals};
 
 impl Engine {
     /// Applies one event. Events come from this engine or its journal; one that does not fit the
@@ -103,7 +103,8 @@ impl Engine {
         self.last_named = None;
         self.names.remove(&gone.name);
         let mut queue = gone.queue;
-        let ready = std::iter::from_fn(|| queue.pop()).chain(gone.topic.log);
+        let ready = std::iter::from_fn(|| queue.pop())
+            .chain(gone.topic.log.iter().map(|kept| kept.sequence));
         for sequence in ready.collect::<Vec<_>>() {
             let here = self.messages.get(sequence).is_some_and(|e| {
                 e.destination == id && matches!(e.state, State::Ready | State::Dead)
@@ -202,7 +203,8 @@ impl Engine {
         if state == State::Scheduled {
             self.schedule(Key { due_ms, sequence }, clock, destination);
         } else {
-            self.make_ready(sequence);
+            let age_ms = self.now.on(clock).saturating_sub(due_ms);
+            self.make_ready_since(sequence, self.now.mono_ms.saturating_sub(age_ms));
         }
     }
 
@@ -297,9 +299,9 @@ impl Engine {
         let topic = &mut destination.topic;
         let mut gone = Vec::new();
         while topic.first_offset < before {
-            let Some(sequence) = topic.log.pop_front() else { break };
+            let Some(kept) = topic.log.pop_front() else { break };
             topic.first_offset += 1;
-            gone.push(sequence);
+            gone.push(kept.sequence);
         }
         let mut bytes = 0;
         for sequence in &gone {
@@ -320,6 +322,8 @@ impl Engine {
                 entry.attempts = entry.failures.saturating_add(1);
             }
         }
+        // Counted since now; retention looks at all topics at once in its first step.
+        self.totals = Totals::default();
         self.grown.clear();
     }
 }

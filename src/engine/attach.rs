@@ -19,10 +19,17 @@ impl Engine {
         &mut self,
         session: SessionId,
         wish: &Subscribe,
+        refuse_new: Option<Code>,
         sink: &mut dyn EventSink,
     ) -> Result<Answer, ClientError> {
         self.check_wish(session, wish)?;
-        let id = self.named(&wish.destination, sink)?;
+        let id = match (self.find_destination(&wish.destination), refuse_new) {
+            (Ok(id), _) => id,
+            (Err(error), Some(code)) if error.code == Code::DestinationNotFound => {
+                return Err(code.into());
+            }
+            (Err(_), _) => self.named(&wish.destination, sink)?,
+        };
         let queue = self.destination(id).is_some_and(|d| d.kind.is_queue());
         let (role, next_offset) = if queue {
             if !wish.durable.is_empty() {
@@ -33,7 +40,7 @@ impl Engine {
             }
             (Role::Consumer, 0)
         } else {
-            let reader = self.reader(id, wish, sink)?;
+            let reader = self.reader(id, wish, refuse_new, sink)?;
             let next = reader.next;
             (Role::Reader(reader), next)
         };
@@ -107,6 +114,7 @@ impl Engine {
         &mut self,
         id: DestinationId,
         wish: &Subscribe,
+        refuse_new: Option<Code>,
         sink: &mut dyn EventSink,
     ) -> Result<Reader, ClientError> {
         let topic = self.destination(id).map(|d| (d.topic.first_offset, d.topic.next_offset()));
@@ -130,9 +138,10 @@ impl Engine {
             return Ok(reader);
         }
         let name = durable_name(&wish.durable)?;
-        let number = match self.durable_names.get(&(id, name.into())) {
-            Some(number) => *number,
-            None => self.create_durable(id, name, start, sink)?,
+        let number = match (self.durable_names.get(&(id, name.into())), refuse_new) {
+            (Some(number), _) => *number,
+            (None, Some(code)) => return Err(code.into()),
+            (None, None) => self.create_durable(id, name, start, sink)?,
         };
         let durable = self.durables.get_mut(&number).ok_or(Code::Internal)?;
         if durable.attached {

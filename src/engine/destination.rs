@@ -94,31 +94,43 @@ impl Queue {
         }
         self.len -= 1;
         self.picks = self.picks.wrapping_add(1);
-        let lane = if self.occupied == 0 {
-            None
-        } else if self.picks.is_multiple_of(FAIR_PICK) {
-            Some(self.occupied.trailing_zeros() as usize)
+        let lowest = self.picks.is_multiple_of(FAIR_PICK);
+        let (lane, back) = if lowest {
+            (self.occupied.trailing_zeros(), self.returned.last())
         } else {
-            Some(15 - self.occupied.leading_zeros() as usize)
+            (15u32.wrapping_sub(self.occupied.leading_zeros()), self.returned.first())
         };
-        let back = self.returned.first().map(|(p, _)| usize::from(limits::PRIORITY_MAX - p));
+        let lane = (self.occupied != 0).then_some(lane as usize);
+        let back = back.map(|(p, _)| usize::from(limits::PRIORITY_MAX - p));
+        // Of the same priority, what came back goes first.
+        let ahead = |back: usize, lane: usize| back == lane || (back > lane) != lowest;
         match (back, lane) {
-            (Some(back), lane) if lane.is_none_or(|lane| back >= lane) => {
-                self.returned.pop_first().map(|(_, key)| key.sequence)
+            (Some(back), lane) if lane.is_none_or(|lane| ahead(back, lane)) => {
+                self.pop_returned(back as u8)
             }
-            (_, Some(lane)) => {
-                let sequence = self.lanes[lane].pop_front();
-                if self.lanes[lane].is_empty() {
-                    self.occupied &= !(1 << lane);
-                    // An emptied lane gives back what a burst made it take.
-                    if self.lanes[lane].capacity() > 4096 {
-                        self.lanes[lane] = VecDeque::new();
-                    }
-                }
-                sequence
-            }
+            (_, Some(lane)) => self.pop_lane(lane),
             _ => None,
         }
+    }
+
+    /// The first of a priority that came back.
+    fn pop_returned(&mut self, priority: u8) -> Option<u64> {
+        let from = (limits::PRIORITY_MAX - priority, Key::default());
+        let first = *self.returned.range(from..).next()?;
+        self.returned.remove(&first);
+        Some(first.1.sequence)
+    }
+
+    fn pop_lane(&mut self, lane: usize) -> Option<u64> {
+        let sequence = self.lanes[lane].pop_front();
+        if self.lanes[lane].is_empty() {
+            self.occupied &= !(1 << lane);
+            // An emptied lane gives back what a burst made it take.
+            if self.lanes[lane].capacity() > 4096 {
+                self.lanes[lane] = VecDeque::new();
+            }
+        }
+        sequence
     }
 
     /// Drops every sequence for which `keep` says no.
@@ -135,12 +147,21 @@ impl Queue {
     }
 }
 
-/// The kept messages of a topic: sequences by offset, dense.
+/// A message that a topic keeps.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Kept {
+    pub(super) sequence: u64,
+    /// When it came, on the monotonic line, ms: its age is how long it could be had, whatever it
+    /// was due at and wherever the wall went meanwhile.
+    pub(super) since_mono_ms: u64,
+}
+
+/// The kept messages of a topic, by offset, dense.
 #[derive(Debug, Default)]
 pub(super) struct Topic {
     /// Offset of the first message kept.
     pub(super) first_offset: u64,
-    pub(super) log: VecDeque<u64>,
+    pub(super) log: VecDeque<Kept>,
     /// Content bytes kept.
     pub(super) bytes: u64,
 }
@@ -153,7 +174,7 @@ impl Topic {
 
     pub(super) fn sequence_at(&self, offset: u64) -> Option<u64> {
         let at = offset.checked_sub(self.first_offset)?;
-        self.log.get(usize::try_from(at).ok()?).copied()
+        self.log.get(usize::try_from(at).ok()?).map(|kept| kept.sequence)
     }
 }
 
@@ -174,6 +195,28 @@ mod tests {
         let low = order.iter().position(|s| *s == 1000).unwrap();
         assert!(low < FAIR_PICK as usize, "the low lane waited for {low} picks");
         assert_eq!(queue.len(), 0);
+    }
+
+    /// Goal: what came back is starved no more than what waits, nor starves it.
+    #[test]
+    fn what_came_back_takes_part_in_fair_picks() {
+        let back = |n| Key { due_ms: 1, sequence: n };
+        let mut queue = Queue::default();
+        for n in 0..100 {
+            queue.push(9, n);
+        }
+        queue.put_back(0, back(1000));
+        let order: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
+        assert!(order.iter().position(|s| *s == 1000).unwrap() < FAIR_PICK as usize);
+
+        let mut queue = Queue::default();
+        for n in 0..100 {
+            queue.put_back(9, back(n));
+        }
+        queue.push(0, 1000);
+        let order: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
+        assert!(order.iter().position(|s| *s == 1000).unwrap() < FAIR_PICK as usize);
+        assert_eq!((order.len(), queue.len()), (101, 0));
     }
 
     #[test]

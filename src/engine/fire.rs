@@ -2,10 +2,10 @@
 
 use crate::base::event::{BatchMeta, Event, EventSink, FailureReason};
 use crate::base::id::{Key, SessionId};
-use crate::base::limits;
 use crate::base::time::{ClockKind, Now};
 
 use super::Engine;
+use super::destination::Kept;
 use super::messages::SlotId;
 use super::subscription::Role;
 
@@ -118,6 +118,11 @@ impl Engine {
 
     /// Puts a live message into its destination: as ready, or as dead among dead letters.
     pub(super) fn make_ready(&mut self, sequence: u64) {
+        self.make_ready_since(sequence, self.now.mono_ms);
+    }
+
+    /// The same for one that came at a time before, on the monotonic line.
+    pub(super) fn make_ready_since(&mut self, sequence: u64, since_mono_ms: u64) {
         let Some(entry) = self.messages.get_mut(sequence) else { return };
         let Some(Some(destination)) = self.destinations.get_mut(entry.destination.0 as usize)
         else {
@@ -133,7 +138,7 @@ impl Engine {
             destination.queue.push(entry.priority, sequence);
         } else {
             entry.offset = destination.topic.next_offset();
-            destination.topic.log.push_back(sequence);
+            destination.topic.log.push_back(Kept { sequence, since_mono_ms });
             destination.topic.bytes += entry.content.len() as u64;
             if self.grown.last() != Some(&id) {
                 self.grown.push(id);
@@ -204,8 +209,9 @@ impl Engine {
     }
 
     /// Drops the oldest messages of topics that grew beyond their bounds, and now and then of
-    /// those whose messages grew old.
-    pub fn retain_topics(&mut self, sink: &mut dyn EventSink) {
+    /// those whose messages grew old; at most `limit` of a topic. What is left over makes
+    /// [`Engine::has_work`] true.
+    pub fn retain_topics(&mut self, limit: usize, sink: &mut dyn EventSink) {
         let mut topics = std::mem::take(&mut self.grown);
         if self.now.mono_ms >= self.next_sweep_mono_ms {
             self.next_sweep_mono_ms = self.now.mono_ms + SWEEP_EVERY_MS;
@@ -223,22 +229,27 @@ impl Engine {
             let mut drop = 0;
             let mut count = topic.log.len() as u64;
             let mut bytes = topic.bytes;
-            for sequence in &topic.log {
-                let Some(entry) = self.messages.get(*sequence) else { break };
-                let old = entry.due_ms.saturating_add(self.config.topic_age_ms) < self.now.mono_ms;
+            for kept in &topic.log {
+                let Some(entry) = self.messages.get(kept.sequence) else { break };
+                let end = kept.since_mono_ms.saturating_add(self.config.topic_age_ms);
+                let old = end < self.now.mono_ms;
                 if count <= self.config.topic_messages && bytes <= self.config.topic_bytes && !old {
                     break;
                 }
                 drop += 1;
                 count -= 1;
                 bytes -= entry.content.len() as u64;
-                if drop as usize == limits::FIRE_PER_STEP_MAX {
+                if drop == limit as u64 {
                     break;
                 }
             }
             if drop > 0 {
                 let before = topic.first_offset + drop;
                 self.emit(&Event::TopicTrimmed { destination: id, before }, sink);
+                if drop == limit as u64 {
+                    // The rest is for the next step, whether or not it grows again.
+                    self.grown.push(id);
+                }
             }
         }
     }

@@ -102,7 +102,7 @@ pub struct Engine {
     dirty: Vec<SessionId>,
     /// Destinations that may have something to deliver.
     active: VecDeque<DestinationId>,
-    /// Topics that grew since retention was last looked at.
+    /// Topics that grew since retention last looked at them, or were left with too much by it.
     grown: Vec<DestinationId>,
     /// When topics are next swept for old messages, ms.
     next_sweep_mono_ms: u64,
@@ -161,8 +161,8 @@ impl Engine {
 
     /// Carries out one command of a session and queues its answer.
     ///
-    /// `refuse_new` names why new messages are refused at the moment, if they are; everything
-    /// else goes on.
+    /// `refuse_new` names why new messages, destinations and durable subscriptions are refused at the
+    /// moment, if they are; everything else goes on.
     pub fn execute(
         &mut self,
         session: SessionId,
@@ -180,7 +180,7 @@ impl Engine {
             Command::Cancel { ids } => batched(&ids)
                 .map(|()| Answer::Verdicts(ids.iter().map(|id| self.cancel(*id, sink)).collect())),
             Command::Reschedule { items } => self.reschedule(&items, sink),
-            Command::Subscribe(wish) => self.subscribe(session, &wish, sink),
+            Command::Subscribe(wish) => self.subscribe(session, &wish, refuse_new, sink),
             Command::Unsubscribe { subscription, delete } => {
                 self.unsubscribe(session, subscription, delete, sink)
             }
@@ -226,7 +226,7 @@ impl Engine {
     /// Whether the next step has something to do without any new input.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        !self.active.is_empty()
+        !self.active.is_empty() || !self.grown.is_empty()
     }
 
     /// How long nothing will happen by itself, in ms from the current step's time. `None`: for

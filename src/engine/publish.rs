@@ -44,7 +44,9 @@ pub(super) fn resolve(now: &Now, delay: Delay) -> Result<Due, ClientError> {
         Delay::At(at) => {
             let due_ms = u64::try_from(at).map_err(|_| negative("due time", at))?;
             within_reach(due_ms.saturating_sub(now.wall_ms))?;
-            Ok(Due { due_ms, clock: ClockKind::Wall, at_once: due_ms <= now.wall_ms })
+            // The past means now: a due time long ago must not make it old, or first of all.
+            let at_once = due_ms <= now.wall_ms;
+            Ok(Due { due_ms: due_ms.max(now.wall_ms), clock: ClockKind::Wall, at_once })
         }
     }
 }
@@ -73,7 +75,15 @@ impl Engine {
             self.totals.refused += batch.count() as u64;
             return Err(code.into());
         }
-        destination::parse(name)?;
+        // Nothing from the wire is longer; in the same process a batch could outgrow the journal.
+        let (bytes, max) = (batch.bytes().len(), limits::FRAME_BYTES_MAX);
+        if bytes > max {
+            let text = format!("a batch of {bytes} bytes; at most {max} are allowed");
+            return Err(ClientError::new(Code::BadBatch, text));
+        }
+        if self.last_named.as_ref().is_none_or(|(last, _)| last.as_bytes() != name) {
+            destination::parse(name)?;
+        }
         let mut destination = None;
         let mut results = Vec::with_capacity(batch.count());
         for message in batch.iter() {

@@ -2,7 +2,7 @@
 
 use super::invariants;
 use super::rig::{A, B, Rig, ack, after, produce, subscribe};
-use crate::base::command::{Answer, Command};
+use crate::base::command::{Answer, Command, Subscribe};
 use crate::base::config::ShardConfig;
 use crate::base::error::Code;
 use crate::base::id::MessageId;
@@ -47,7 +47,9 @@ fn bytes_in_flight_are_bounded_but_one_message_always_passes() {
     let mut rig = Rig::new();
     let big = Message::new(vec![7; limits::BODY_BYTES_MAX]);
     rig.subscribe(A, 1, "/queue/q", 100);
-    rig.ask(produce("/queue/q", &vec![big; 20]));
+    for _ in 0..20 {
+        rig.ask(produce("/queue/q", std::slice::from_ref(&big)));
+    }
     let most = limits::SUBSCRIPTION_BYTES_IN_FLIGHT_MAX / limits::BODY_BYTES_MAX;
     assert!((1..=most).contains(&rig.ids().len()));
 }
@@ -241,6 +243,17 @@ fn an_expired_message_is_not_delivered() {
 }
 
 #[test]
+fn totals_count_since_the_start() {
+    let mut rig = Rig::new();
+    rig.publish("/queue/q", after(10));
+    rig.pass(10);
+    rig.restart(10);
+    let stats = rig.engine.stats();
+    let totals: Vec<_> = stats.iter().filter(|(name, _)| name.ends_with("_total")).collect();
+    assert!(!totals.is_empty() && totals.iter().all(|(_, value)| *value == 0), "{totals:?}");
+}
+
+#[test]
 fn subscribing_is_checked() {
     let mut rig = Rig::new();
     rig.subscribe(A, 1, "/queue/q", 10);
@@ -281,6 +294,54 @@ fn deleting_a_destination_ends_its_consumers_and_drops_what_is_scheduled_for_it(
         assert_eq!(rig.state(id), State::Gone);
     }
     rig.check_replay();
+}
+
+/// Goal: with a full disk the reserve is for what ends messages, so nothing new is written.
+#[test]
+fn what_is_new_is_refused_when_it_has_to_be_and_the_rest_goes_on() {
+    let mut rig = Rig::new();
+    rig.publish("/queue/q", Message::new("x"));
+    rig.publish("/topic/t", Message::new("x"));
+    let durable = |number, to| match subscribe(number, to, 5) {
+        Command::Subscribe(plain) => {
+            Command::Subscribe(Subscribe { durable: bytes::Bytes::from_static(b"d"), ..plain })
+        }
+        other => other,
+    };
+    rig.ask(durable(1, "/topic/t"));
+    rig.ask(Command::Unsubscribe { subscription: 1, delete: false });
+    rig.refuse_new = Some(Code::DiskFull);
+    for command in [
+        produce("/queue/q", &[Message::new("y")]),
+        subscribe(2, "/queue/new", 5),
+        Command::CreateDestination { name: bytes::Bytes::from_static(b"/queue/new") },
+        durable(2, "/topic/new"),
+        match durable(2, "/topic/t") {
+            Command::Subscribe(wish) => {
+                Command::Subscribe(Subscribe { durable: bytes::Bytes::from_static(b"e"), ..wish })
+            }
+            other => other,
+        },
+    ] {
+        let answer = rig.ask(command);
+        assert!(matches!(&answer, Answer::Failed(e) if e.code == Code::DiskFull), "{answer:?}");
+    }
+    assert!(matches!(rig.ask(durable(2, "/topic/t")), Answer::Subscribed { .. }));
+    rig.subscribe(A, 3, "/queue/q", 5);
+    let ids = rig.ids();
+    assert_eq!(ids.len(), 3, "the topic's twice, the queue's once");
+    assert_eq!(rig.verdict(ack(3, &ids[2..])), (true, State::Acknowledged));
+    let bad = rig.ask(subscribe(4, "nowhere", 5));
+    assert!(matches!(bad, Answer::Failed(e) if e.code == Code::BadDestination));
+}
+
+#[test]
+fn a_batch_that_could_outgrow_the_journal_is_refused() {
+    let mut rig = Rig::new();
+    let count = limits::FRAME_BYTES_MAX / limits::BODY_BYTES_MAX + 1;
+    let big = vec![Message::new(vec![0; limits::BODY_BYTES_MAX]); count];
+    let answer = rig.ask(produce("/queue/q", &big));
+    assert!(matches!(answer, Answer::Failed(e) if e.code == Code::BadBatch));
 }
 
 #[test]

@@ -35,6 +35,7 @@ pub(super) struct Rig {
     journal: Vec<(BatchMeta, Vec<u8>)>,
     pub(super) received: Vec<(SessionId, Delivery)>,
     pub(super) ended: Vec<(SessionId, u32)>,
+    pub(super) refuse_new: Option<Code>,
     answers: Vec<(u64, Answer)>,
     next_tag: u64,
 }
@@ -53,6 +54,7 @@ impl Rig {
             journal: Vec::new(),
             received: Vec::new(),
             ended: Vec::new(),
+            refuse_new: None,
             answers: Vec::new(),
             next_tag: 1,
         };
@@ -75,12 +77,13 @@ impl Rig {
         let fired = self.engine.fire(self.now, limit);
         let first = self.next_tag;
         for (session, command) in commands {
-            self.engine.execute(session, self.next_tag, command, None, &mut sink);
+            let refuse_new = self.refuse_new;
+            self.engine.execute(session, self.next_tag, command, refuse_new, &mut sink);
             self.next_tag += 1;
         }
         self.engine.run_timers(limit, &mut sink);
         self.engine.dispatch(limit, &mut sink);
-        self.engine.retain_topics(&mut sink);
+        self.engine.retain_topics(limit, &mut sink);
         if fired.any || !sink.0.is_empty() {
             self.journal.push((self.engine.batch_meta(), sink.0));
         }

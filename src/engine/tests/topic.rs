@@ -3,14 +3,14 @@
 use bytes::Bytes;
 
 use super::invariants;
-use super::rig::{A, B, Rig, ack, produce, subscribe};
+use super::rig::{A, B, Rig, START, ack, produce, subscribe};
 use crate::base::command::{Answer, Command, StartAt, Subscribe};
 use crate::base::config::ShardConfig;
 use crate::base::error::Code;
 use crate::base::id::MessageId;
 use crate::base::lifecycle::State;
 use crate::base::limits;
-use crate::base::message::Message;
+use crate::base::message::{Delay, Message};
 
 fn durable(number: u32, name: &'static str, start: StartAt) -> Command {
     let Command::Subscribe(plain) = subscribe(number, "/topic/t", 100) else { unreachable!() };
@@ -167,6 +167,64 @@ fn credit_comes_back_for_messages_that_retention_has_dropped() {
             rig.check_replay();
         }
     }
+}
+
+#[test]
+fn a_topic_far_beyond_its_bound_is_brought_back_step_by_step_without_new_messages() {
+    let mut rig = Rig::with(ShardConfig { topic_messages: 10, ..ShardConfig::default() });
+    rig.step_limited(vec![(A, produce("/topic/t", &vec![Message::new("x"); 40]))], 7);
+    let mut steps = 0;
+    while rig.engine.has_work() {
+        rig.step_limited(vec![], 7);
+        steps += 1;
+    }
+    assert_eq!(steps, 4, "seven a step, the last one looks whether there is more");
+    assert_eq!(rig.engine.stats().iter().find(|(name, _)| *name == "ready"), Some(&("ready", 10)));
+    rig.check_replay();
+}
+
+/// Goal: how long a topic keeps a message is counted from when it came, so neither a due time long
+/// ago, nor a long stop, nor a wall clock that goes astray takes one away unseen.
+#[test]
+fn a_message_grows_old_from_when_it_came() {
+    const AGE: u64 = 50_000;
+    let aged = || Rig::with(ShardConfig { topic_age_ms: AGE, ..ShardConfig::default() });
+    let message = |delay| Message::new("x").with_delay(delay);
+    let check = |mut rig: Rig, what: &str| {
+        rig.pass(60_000 - 20_000);
+        rig.check_replay();
+        rig.subscribe(A, 1, "/topic/t", 100);
+        assert_eq!(offsets(&mut rig), [1], "{what}");
+        rig.pass(AGE + 60_000);
+        rig.subscribe(B, 1, "/topic/t", 100);
+        assert!(offsets(&mut rig).is_empty(), "{what}: too old");
+    };
+
+    let mut rig = aged();
+    let id = rig.publish("/topic/t", message(Delay::At(5)));
+    assert_eq!(id.due_ms(), START, "the past means now");
+    rig.pass(60_000);
+    rig.publish("/topic/t", message(Delay::At(5)));
+    rig.baseline();
+    rig.restart(10);
+    rig.subscribe(A, 1, "/topic/t", 100);
+    assert_eq!(offsets(&mut rig), [2], "a baseline keeps what is young and knows what is old");
+
+    let mut rig = aged();
+    rig.publish("/topic/t", message(Delay::After(1_000)));
+    rig.restart(2 * AGE);
+    check(rig, "due early in a long stop");
+
+    let mut rig = aged();
+    rig.now.wall_ms -= 2 * AGE;
+    rig.publish("/topic/t", message(Delay::None));
+    check(rig, "the wall stepped back");
+
+    let mut rig = aged();
+    rig.publish("/topic/t", message(Delay::None));
+    rig.now.wall_ms += 2 * AGE;
+    rig.now.engine_ms += 2 * AGE;
+    check(rig, "the wall stepped forward");
 }
 
 /// Goal: what a durable subscription leaves out does not pile up in its cursor for ever.
