@@ -40,7 +40,7 @@ async fn a_subscriber_that_stops_reading_is_bounded_by_bytes_and_gives_everythin
     stuck.subscribe(1, "/queue/stuck", 65_535).await;
     let mut ids: Vec<Id> = Vec::new();
     let batch = vec![Message::new(vec![7; LARGE]); 16];
-    for _ in 0..16 {
+    for _ in 0..8 {
         ids.extend(producer.produce("/queue/stuck", &batch).await.iter().map(Outcome::id));
     }
     // The bodies are in memory, once; nothing is to be added for the one who does not read.
@@ -100,7 +100,7 @@ async fn deliveries_acknowledged_by_others_do_not_pile_up_at_one_who_does_not_re
     stuck.subscribe(1, "/queue/pile", 65_535).await;
     let before = resident_kib();
     let batch = vec![Message::new(vec![7; 100]); 10_000];
-    for _ in 0..40 {
+    for _ in 0..25 {
         let outcomes = producer.produce("/queue/pile", &batch).await;
         let ids: Vec<Id> = outcomes.iter().map(Outcome::id).collect();
         let verdicts = producer.acknowledge(0, &ids).await;
@@ -109,8 +109,8 @@ async fn deliveries_acknowledged_by_others_do_not_pile_up_at_one_who_does_not_re
     let delivered = producer.counter("delivered_total").await;
     others_go_on(&mut producer).await;
     let grown = grown_mib(&mut producer, before).await;
-    println!("{delivered} of 400000 delivered to one who does not read, {grown} MiB");
-    assert!(delivered < 300_000 && grown < 64);
+    println!("{delivered} of 250000 delivered to one who does not read, {grown} MiB");
+    assert!(delivered < 200_000 && grown < 64);
 }
 
 #[tokio::test]
@@ -132,17 +132,17 @@ async fn answers_that_nobody_reads_do_not_pile_up() {
     for (kind, body) in questions {
         let before = resident_kib();
         let mut rude = server.greet().await;
-        let bytes: Vec<u8> = (0..8_000).flat_map(|n| frame(kind, n, &body)).collect();
+        let bytes: Vec<u8> = (0..4_500).flat_map(|n| frame(kind, n, &body)).collect();
         rude.send(&bytes).await;
         other.heartbeat().await;
         let begun = Instant::now();
         others_go_on(&mut other).await;
         let held_up = begun.elapsed();
         let grown = grown_mib(&mut other, before).await;
-        println!("8000 unread questions of type {kind}: {grown} MiB, others held up {held_up:?}");
+        println!("4500 unread questions of type {kind}: {grown} MiB, others held up {held_up:?}");
         assert!(grown < 64, "{grown} MiB");
         // Whoever reads after all gets every answer.
-        let answers = rude.exchange(&[], 8_000).await;
+        let answers = rude.exchange(&[], 4_500).await;
         assert!(answers.iter().zip(0..).all(|(a, n)| (a.kind, a.correlation) == (kind, n)));
     }
 }
