@@ -19,6 +19,7 @@ use crate::env::clock::Clock;
 use crate::journal::{Journal, JournalError, Room};
 
 use super::broker::{Input, Outbox};
+use super::effort;
 use super::timekeeper::{ClockNote, Reading, Timekeeper};
 
 /// A live state may be rewritten as a baseline when the journal is this many times its size.
@@ -193,7 +194,7 @@ impl Core {
             Room::Plenty => None,
             Room::ReserveOnly => Some(Code::DiskFull),
         };
-        let mut requests_left = limits::STEP_REQUESTS_MAX;
+        let mut effort_left = limits::STEP_REQUESTS_MAX;
         while let Some(work) = self.work.pop_front() {
             match work {
                 Work::Open(session, outbox) => {
@@ -206,9 +207,9 @@ impl Core {
                 }
                 Work::Requests(session, mut requests) => {
                     for (tag, command) in requests.by_ref() {
+                        effort_left = effort_left.saturating_sub(effort::of(&command));
                         self.execute(session, tag, command, refuse_new);
-                        requests_left -= 1;
-                        if requests_left == 0 || self.batch.len() >= limits::STEP_BYTES_SOFT_MAX {
+                        if effort_left == 0 || self.batch.len() >= limits::STEP_BYTES_SOFT_MAX {
                             break;
                         }
                     }
@@ -217,7 +218,7 @@ impl Core {
                     }
                 }
             }
-            if requests_left == 0 || self.batch.len() >= limits::STEP_BYTES_SOFT_MAX {
+            if effort_left == 0 || self.batch.len() >= limits::STEP_BYTES_SOFT_MAX {
                 return;
             }
         }
@@ -297,8 +298,8 @@ impl Core {
         self.batch.clear();
         let position = match written {
             Ok(position) => position,
-            // It was an offer; what it would have freed stays.
-            Err(JournalError::Full { .. }) => return Ok(()),
+            // It was an offer; what it would have freed stays. The size before was an estimate.
+            Err(JournalError::Full { .. } | JournalError::TooLarge { .. }) => return Ok(()),
             Err(error) => return Err(error),
         };
         self.journal.trim(position)?;
@@ -335,13 +336,23 @@ impl Core {
         batch.payload().to_vec()
     }
 
-    /// Tells every session that nothing more will come, and why.
+    /// Whether a batch waits for space on the disk, and all else for it.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.stuck.is_some()
+    }
+
+    /// Tells every session that nothing more will come, and why; also those whose opening is in
+    /// line.
     pub(super) fn hang_up(&mut self, reason: &ClientError) {
         for outbox in self.outboxes.values() {
             outbox.closed(reason.clone());
         }
         self.outboxes.clear();
-        self.work.clear();
+        for work in self.work.drain(..) {
+            if let Work::Open(_, outbox) = work {
+                outbox.closed(reason.clone());
+            }
+        }
     }
 
     /// Ends in good order.
