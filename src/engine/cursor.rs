@@ -83,7 +83,11 @@ mod tests {
     proptest! {
         /// Goal: the runs always describe exactly the set of added offsets. Method: a plain set.
         #[test]
-        fn a_cursor_is_a_set(floor in 0u64..5, raise in 0u64..45, adds in proptest::collection::vec((0u64..40, 0u64..6), 0..40)) {
+        fn a_cursor_is_a_set(
+            floor in 0u64..5,
+            raise in 0u64..45,
+            adds in proptest::collection::vec((0u64..40, 0u64..6), 0..40),
+        ) {
             let mut cursor = Cursor::at(floor);
             let mut model: std::collections::BTreeSet<u64> = (0..floor).collect();
             for (from, len) in adds {
