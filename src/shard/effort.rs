@@ -7,8 +7,8 @@ use crate::base::command::Command;
 
 /// Items of a batch that cost as much as a small request.
 const ITEMS: usize = 16;
-/// A list looks at up to [`crate::base::limits::LIST_SCAN_MAX`] messages, some 10 ms.
-const LIST: usize = 2048;
+/// A list looks at up to [`crate::base::limits::LIST_SCAN_MAX`] messages: 1 ms or more.
+const LIST: usize = 1024;
 /// A page of many small things, or a look at every destination.
 const PAGE: usize = 128;
 
