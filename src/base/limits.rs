@@ -101,7 +101,7 @@ pub const DELIVER_PER_STEP_MAX: usize = 8_192;
 pub const TRIM_PER_STEP_MAX: usize = 1 << 17;
 /// Bytes of events in one step after which no further command is taken.
 pub const STEP_BYTES_SOFT_MAX: usize = 2 * 1024 * 1024;
-/// Requests taken in one step.
+/// Requests taken in one step; large ones count as many.
 pub const STEP_REQUESTS_MAX: usize = 8_192;
 
 /// Default for the memory that pending messages may take, bytes.

@@ -18,6 +18,7 @@ use crate::env::clock::Clock;
 use crate::journal::{Journal, JournalError, Room};
 
 use super::broker::{Input, Outbox};
+use super::effort;
 use super::timekeeper::{ClockNote, Reading, Timekeeper};
 
 /// A live state may be rewritten as a baseline when the journal is this many times its size.
@@ -54,25 +55,6 @@ impl Work {
         match self {
             Self::Open(session, _) | Self::Requests(session, _) | Self::Close(session) => *session,
         }
-    }
-}
-
-/// What a command costs, in simple requests: a step has room for so many, so that no question
-/// keeps others and the wheel waiting for long.
-fn cost(command: &Command) -> usize {
-    match command {
-        // May look at very many messages to find none.
-        Command::List { .. } => limits::STEP_REQUESTS_MAX / 4,
-        Command::Fetch { limit, .. } | Command::ListDestinations { limit, .. } => {
-            1 + (*limit as usize).min(limits::PAGE_ITEMS_MAX) / 16
-        }
-        Command::Query { ids }
-        | Command::Cancel { ids }
-        | Command::Acknowledge { ids, .. }
-        | Command::Reject { ids, .. } => 1 + ids.len() / 16,
-        Command::Reschedule { items } => 1 + items.len() / 16,
-        Command::Produce { batch, .. } => 1 + batch.count() / 16,
-        _ => 1,
     }
 }
 
@@ -226,7 +208,7 @@ impl Core {
             Room::Plenty => None,
             Room::ReserveOnly => Some(Code::DiskFull),
         };
-        let mut left = limits::STEP_REQUESTS_MAX;
+        let mut effort_left = limits::STEP_REQUESTS_MAX;
         while let Some(work) = self.work.pop_front() {
             match work {
                 Work::Open(session, outbox) => {
@@ -239,9 +221,9 @@ impl Core {
                 }
                 Work::Requests(session, mut requests) => {
                     for (tag, command) in requests.by_ref() {
-                        left = left.saturating_sub(cost(&command));
+                        effort_left = effort_left.saturating_sub(effort::of(&command));
                         self.execute(session, tag, command, refuse_new);
-                        if left == 0 || self.batch.len() >= limits::STEP_BYTES_SOFT_MAX {
+                        if effort_left == 0 || self.batch.len() >= limits::STEP_BYTES_SOFT_MAX {
                             break;
                         }
                     }
@@ -250,7 +232,7 @@ impl Core {
                     }
                 }
             }
-            if left == 0 || self.batch.len() >= limits::STEP_BYTES_SOFT_MAX {
+            if effort_left == 0 || self.batch.len() >= limits::STEP_BYTES_SOFT_MAX {
                 return;
             }
         }
@@ -362,8 +344,8 @@ impl Core {
         self.batch.clear();
         let position = match written {
             Ok(position) => position,
-            // It was an offer; what it would have freed stays.
-            Err(JournalError::Full { .. }) => return Ok(()),
+            // It was an offer; what it would have freed stays. The size before was an estimate.
+            Err(JournalError::Full { .. } | JournalError::TooLarge { .. }) => return Ok(()),
             Err(error) => return Err(error),
         };
         self.journal.trim(position)?;
@@ -400,13 +382,23 @@ impl Core {
         batch.payload().to_vec()
     }
 
-    /// Tells every session that nothing more will come, and why.
+    /// Whether a batch waits for space on the disk, and all else for it.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.stuck.is_some()
+    }
+
+    /// Tells every session that nothing more will come, and why; also those whose opening is in
+    /// line.
     pub(super) fn hang_up(&mut self, reason: &ClientError) {
         for outbox in self.outboxes.values() {
             outbox.closed(reason.clone());
         }
         self.outboxes.clear();
-        self.work.clear();
+        for work in self.work.drain(..) {
+            if let Work::Open(_, outbox) = work {
+                outbox.closed(reason.clone());
+            }
+        }
     }
 
     /// Ends in good order.

@@ -7,8 +7,11 @@
 
 mod broker;
 mod core;
+mod effort;
 mod open;
 mod stepped;
+#[cfg(test)]
+mod tests;
 mod thread;
 mod timekeeper;
 

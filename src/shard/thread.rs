@@ -24,15 +24,21 @@ pub(super) fn run(
         failed.store(true, Ordering::SeqCst);
         tracing::error!(%error, "the journal failed; nothing more is accepted until a restart");
         core.hang_up(&Code::StorageFailed.into());
-        // Sessions that were just being opened must hear of it too.
-        while let Ok(input) = inbox.try_recv() {
-            if let Input::Open(_, outbox) = input {
-                outbox.closed(ClientError::from(Code::StorageFailed));
-            }
-        }
+        turn_away(inbox, Code::StorageFailed);
         return Err(error);
     }
-    core.close()
+    let closed = core.close();
+    turn_away(inbox, Code::ShuttingDown);
+    closed
+}
+
+/// Tells sessions that were just being opened: no step will take them any more.
+fn turn_away(inbox: &Receiver<Input>, code: Code) {
+    while let Ok(input) = inbox.try_recv() {
+        if let Input::Open(_, outbox) = input {
+            outbox.closed(ClientError::from(code));
+        }
+    }
 }
 
 fn serve(core: &mut Core, inbox: &Receiver<Input>) -> Result<(), JournalError> {
@@ -55,8 +61,9 @@ fn serve(core: &mut Core, inbox: &Receiver<Input>) -> Result<(), JournalError> {
         }
         core.step()?;
         if !going {
-            // What was asked before the stop is carried out.
-            while core.backlog() > 0 {
+            // What was asked before the stop is carried out, unless the disk has no space for it:
+            // then it stays unanswered rather than keep the server from stopping.
+            while core.backlog() > 0 && !core.is_stuck() {
                 core.step()?;
             }
             return Ok(());

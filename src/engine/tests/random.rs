@@ -410,6 +410,7 @@ impl Walk {
     /// eventual_delivery: once all is due and somebody takes and acknowledges, nothing is left in
     /// a queue or scheduled, save for destinations that are gone.
     fn check_everything_comes(&mut self) {
+        self.check_deliveries();
         for session in [A, B] {
             self.rig.engine.close_session(session);
             self.rig.engine.open_session(session);
@@ -418,8 +419,8 @@ impl Walk {
         let all_due = self.rig.now.engine_ms + 2 * DELAY_MAX_MS;
         self.rig.now = Now::all(all_due);
         let queues = NAMES.into_iter().filter(|name| *name != TOPIC).chain(["/dlq/queue/b"]);
-        for (number, name) in queues.enumerate() {
-            let wish = subscribe_for(number as u32 + 1, name, 2, 60_000);
+        for name in queues {
+            let wish = subscribe_for(self.take_number(), name, 2, 60_000);
             let Command::Subscribe(wish) = wish else { unreachable!() };
             self.subscribe(B, wish, None);
         }
