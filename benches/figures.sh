@@ -56,14 +56,14 @@ for key, values in flat.items():
 }
 
 date -u +%FT%TZ
-figure "1 conn, 1 at a time" publish --connections 1 --batch 1 --in-flight 1 --seconds 5
-figure "1 conn, 256 in flight" publish --connections 1 --batch 1 --in-flight 256 --seconds 5
-figure "16 conns, 1 at a time" publish --connections 16 --batch 1 --in-flight 1 --seconds 5
-figure "16 conns, 64 in flight" publish --connections 16 --batch 1 --in-flight 64 --seconds 5
-figure "16 conns, batches of 100" publish --connections 16 --batch 100 --in-flight 8 --seconds 8
-figure "the same, 1 KiB" publish --connections 16 --batch 100 --in-flight 8 --size 1024 --seconds 8
-figure "publish, deliver, acknowledge, batches" deliver --seconds 8
-figure "publish, deliver, acknowledge, 256 in flight" deliver --connections 1 --batch 1 --in-flight 256 --seconds 8
-figure "lateness at 10 000 due/s" deliver --rate 10000 --delay 3s --seconds 10
-figure "lateness at 100 000 due/s" deliver --rate 100000 --delay 3s --seconds 10
+figure "1 conn, 1 at a time" publish --connections 1 --batch 1 --in-flight 1 --seconds 4
+figure "1 conn, 256 in flight" publish --connections 1 --batch 1 --in-flight 256 --seconds 4
+figure "16 conns, 1 at a time" publish --connections 16 --batch 1 --in-flight 1 --seconds 4
+figure "16 conns, 64 in flight" publish --connections 16 --batch 1 --in-flight 64 --seconds 4
+figure "16 conns, batches of 100" publish --connections 16 --batch 100 --in-flight 8 --seconds 6
+figure "the same, 1 KiB" publish --connections 16 --batch 100 --in-flight 8 --size 1024 --seconds 6
+figure "publish, deliver, acknowledge, batches" deliver --seconds 6
+figure "publish, deliver, acknowledge, 256 in flight" deliver --connections 1 --batch 1 --in-flight 256 --seconds 6
+figure "lateness at 10 000 due/s" deliver --rate 10000 --delay 3s --seconds 8
+figure "lateness at 100 000 due/s" deliver --rate 100000 --delay 3s --seconds 8
 figure "spike of 1 000 000" spike --messages 1000000
