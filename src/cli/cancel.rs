@@ -20,7 +20,7 @@ JSON: {id, answer}
 
 Examples:
   postdate cancel 01HF7YAYX80000000000000001
-  postdate list /queue/a --json | jq -r .id | xargs postdate cancel")]
+  postdate list /queue/a --json | jq -r .id | xargs -r postdate cancel")]
 pub(super) struct Cancel {
     /// Ids of messages, as publish told them
     #[arg(required = true, value_name = "ID")]

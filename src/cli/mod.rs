@@ -111,7 +111,7 @@ pub fn main() -> ExitCode {
 /// Help and version are asked for and go to stdout; the rest is an error of usage.
 fn wrong_usage(error: &clap::Error) -> ExitCode {
     // The command line could not be read, so the flag is looked for by itself.
-    if error.use_stderr() && std::env::args().any(|argument| argument == "--json") {
+    if error.use_stderr() && std::env::args_os().any(|argument| argument == "--json") {
         let text = error.render().to_string();
         let text = text.trim().trim_start_matches("error: ");
         return Failure::Usage(text.to_owned()).report(true);

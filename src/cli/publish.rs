@@ -30,7 +30,7 @@ JSON: {id, destination, due_ms}, one object a line; refused messages as errors o
 
 Examples:
   postdate publish /queue/mail 'good morning' --in 10m
-  postdate publish /topic/news 'happy new year' --at 2027-01-01T00:00:00Z
+  postdate publish /topic/news 'good morning' --at \"$(date -d 'tomorrow 8:00' -Is)\"
   postdate publish /queue/mail - --header kind=report < report.txt
   printf '%s\\n' '{\"body\":\"a\",\"in\":\"5s\"}' 'b' | postdate publish /queue/mail --lines -")]
 pub(super) struct Publish {

@@ -21,6 +21,8 @@ acknowledged together at the end, so that no message beyond N is touched.
 JSON: {id, destination, body, due_ms, received_ms, attempt, redelivered}, one object a line; a
 body that is not UTF-8 is null, with body_base64 beside it
 
+To see a few messages use --max N, not a pipe into head: what is printed is acknowledged.
+
 Examples:
   postdate subscribe /queue/hello
   postdate subscribe /queue/hello --max 10 --json

@@ -24,7 +24,14 @@ pub(crate) fn duration_ms(text: &str) -> Result<u64, String> {
 }
 
 /// The delay of `--in`.
+///
+/// A bare number is refused: who writes `10` means seconds as often as ms, and would find out by
+/// a message that came too early.
 pub(crate) fn delay_in(text: &str) -> Result<Delay, String> {
+    let bare = text.trim();
+    if bare != "0" && !bare.is_empty() && bare.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(format!("`{text}` has no unit; write {bare}s or {bare}ms"));
+    }
     Ok(Delay::After(duration_ms(text)?.cast_signed()))
 }
 
@@ -117,6 +124,7 @@ mod tests {
     fn durations_and_times_read_as_people_write_them() {
         assert_eq!(delay_in("10m"), Ok(Delay::After(600_000)));
         assert_eq!(delay_in("0"), Ok(Delay::After(0)));
+        assert_eq!(delay_in("10").unwrap_err(), "`10` has no unit; write 10s or 10ms");
         assert_eq!(time_ms("1970-01-01T00:00:01Z"), Ok(1_000));
         assert_eq!(time_ms("1970-01-01T01:00:01.5+01:00"), Ok(1_500));
         assert_eq!(time_ms("1700000000000"), Ok(1_700_000_000_000));

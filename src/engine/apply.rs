@@ -102,6 +102,9 @@ impl Engine {
         };
         self.last_named = None;
         self.names.remove(&gone.name);
+        if gone.scheduled > 0 {
+            self.drop_scheduled_of(id);
+        }
         let mut queue = gone.queue;
         let ready = std::iter::from_fn(|| queue.pop())
             .chain(gone.topic.log.iter().map(|kept| kept.sequence));
@@ -121,6 +124,18 @@ impl Engine {
             .collect();
         for subscription in subscriptions {
             self.apply(&Event::SubscriptionDeleted { subscription });
+        }
+    }
+
+    /// Drops what is scheduled for a destination that is gone, so that its memory comes back now
+    /// and not when it would have been due. Walks all live messages.
+    fn drop_scheduled_of(&mut self, id: DestinationId) {
+        for sequence in self.messages.sequences() {
+            let entry = self.messages.get(sequence);
+            let theirs = |e: &&Entry| e.destination == id && e.state == State::Scheduled;
+            let Some(entry) = entry.filter(theirs).cloned() else { continue };
+            self.unschedule(sequence, &entry);
+            self.forget(sequence);
         }
     }
 

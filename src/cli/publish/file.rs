@@ -32,6 +32,12 @@ struct Sent {
     results: JoinHandle<Result<Results, Error>>,
 }
 
+impl Sent {
+    fn last_line(&self) -> u64 {
+        self.first_line + self.count - 1
+    }
+}
+
 type Results = Vec<Result<Produced, Box<ClientError>>>;
 
 /// What became of the lines so far.
@@ -130,7 +136,9 @@ impl Work<'_> {
                 },
                 results = front(&mut sent), if !sent.is_empty() => {
                     let Some(batch) = sent.pop_front() else { continue };
-                    if let Err(failure) = self.answered(&batch, results) {
+                    // Batches follow each other without waiting: what is lost is lost to the last.
+                    let last_sent = sent.back().unwrap_or(&batch).last_line();
+                    if let Err(failure) = self.answered(&batch, last_sent, results) {
                         reading = false;
                         outcome = outcome.and(Err(failure));
                     }
@@ -149,14 +157,20 @@ impl Work<'_> {
         Sent { first_line, count, bytes_read, results }
     }
 
-    fn answered(&mut self, batch: &Sent, results: Result<Results, Error>) -> Result<(), Failure> {
+    fn answered(
+        &mut self,
+        batch: &Sent,
+        last_sent: u64,
+        results: Result<Results, Error>,
+    ) -> Result<(), Failure> {
         self.bar.set_position(batch.bytes_read);
-        let (first, last) = (batch.first_line, batch.first_line + batch.count - 1);
+        let first = batch.first_line;
+        let of_lines = |text: String| {
+            format!("lines {first} to {last_sent}: {text}; nothing after line {last_sent} was sent")
+        };
         let results = results.map_err(|error| match Failure::from(error) {
-            Failure::OutcomeUnknown(text) => {
-                Failure::OutcomeUnknown(format!("lines {first} to {last}: {text}"))
-            }
-            Failure::Connect(text) => Failure::Connect(format!("lines {first} to {last}: {text}")),
+            Failure::OutcomeUnknown(text) => Failure::OutcomeUnknown(of_lines(text)),
+            Failure::Connect(text) => Failure::Connect(of_lines(text)),
             other => other,
         })?;
         for (line, result) in (first..).zip(results) {

@@ -293,6 +293,9 @@ fn deleting_a_destination_ends_its_consumers_and_drops_what_is_scheduled_for_it(
     for id in [out, ready, later] {
         assert_eq!(rig.state(id), State::Gone);
     }
+    rig.ask(ack(1, &[new]));
+    let stats: std::collections::BTreeMap<_, _> = rig.engine.stats().into_iter().collect();
+    assert_eq!((stats["messages"], stats["message_memory_bytes"]), (0, 0), "memory came back");
     rig.check_replay();
 }
 
