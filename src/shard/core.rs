@@ -179,9 +179,6 @@ impl Core {
         }
         self.release();
         self.journal.maintain(now.mono_ms)?;
-        if self.baseline_pays(now.mono_ms) {
-            self.write_baseline()?;
-        }
         Ok(())
     }
 
@@ -317,44 +314,6 @@ impl Core {
         });
     }
 
-    /// Whether writing the live state anew would free enough of the journal.
-    fn baseline_pays(&mut self, mono_ms: u64) -> bool {
-        let segment = self.journal.end().segment;
-        let full = self.journal.room() == Room::ReserveOnly;
-        let rescue = full && mono_ms >= self.next_rescue_mono_ms;
-        if segment == self.baseline_checked_at && !rescue {
-            return false;
-        }
-        self.baseline_checked_at = segment;
-        self.next_rescue_mono_ms = mono_ms + RESCUE_EVERY_MS;
-        let gain = if full { BASELINE_GAIN_FULL } else { BASELINE_GAIN };
-        let estimate = self.engine.dump_bytes_estimate();
-        let stats = self.journal.stats();
-        stats.live_segments >= 2
-            && estimate <= limits::BASELINE_BYTES_MAX as u64
-            && estimate * gain <= stats.live_bytes
-    }
-
-    /// Writes the live state anew, and lets go of the segments before it.
-    fn write_baseline(&mut self) -> Result<(), JournalError> {
-        self.engine.dump(&mut BatchSink(&mut self.batch));
-        let meta = BatchMeta { baseline: true, released: [0; 2], ..self.engine.batch_meta() };
-        let bytes = self.batch.len();
-        let written = self.journal.append(&meta, &mut self.batch);
-        self.batch.clear();
-        let position = match written {
-            Ok(position) => position,
-            // It was an offer; what it would have freed stays. The size before was an estimate.
-            Err(JournalError::Full { .. } | JournalError::TooLarge { .. }) => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        self.journal.trim(position)?;
-        self.baseline_checked_at = self.journal.end().segment;
-        self.baselines += 1;
-        tracing::info!(bytes, segment = position.segment, "journal rewritten from a baseline");
-        Ok(())
-    }
-
     fn stats(&self) -> Vec<(&'static str, u64)> {
         let mut stats = self.engine.stats();
         let journal = self.journal.stats();
@@ -378,7 +337,7 @@ impl Core {
     /// The durable state, encoded.
     pub(super) fn state(&self) -> Vec<u8> {
         let mut batch = BatchBuffer::new();
-        self.engine.dump(&mut BatchSink(&mut batch));
+        self.engine.dump(&[], &mut BatchSink(&mut batch));
         batch.payload().to_vec()
     }
 

@@ -211,7 +211,7 @@ fn a_cumulative_acknowledgement_leaves_nothing_behind_to_look_through() {
     // One that is not out any more has nothing before it.
     assert_eq!(rig.verdict(up_to(&ids[998..999])), (false, State::Acknowledged));
     assert_eq!(rig.state(ids[999]), State::InFlight);
-    invariants::check(&rig.engine);
+    invariants::check(&rig.engine, &rig.root);
     rig.check_replay();
 }
 
