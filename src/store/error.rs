@@ -69,6 +69,9 @@ pub enum StoreError {
     /// A row that no segment takes: the caller's mistake. Nothing was written.
     #[error("a row cannot be stored: {0}")]
     BadRow(&'static str),
+    /// A merge that cannot be done: the caller's mistake. Nothing was changed.
+    #[error("a merge cannot be done: {0}")]
+    BadMerge(&'static str),
     /// Settings that cannot be used.
     #[error("store settings cannot be used: {0}")]
     BadOptions(&'static str),

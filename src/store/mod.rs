@@ -3,12 +3,32 @@
 //! Rows of a key and a value, in three families, in immutable sorted files (*segments*). The
 //! bytes are described in `docs/format.md`, the plan in `docs/design/0004-segment-store.md`.
 
+mod checkpoint;
+mod directory;
 mod error;
+mod flush;
 pub mod key;
+mod layout;
+mod merge;
+mod merging;
+mod policy;
+mod root;
+mod sealed;
 mod segment;
+mod stats;
+#[expect(clippy::module_inception, reason = "the module is named for it")]
+mod store;
+mod version;
 
 pub use error::StoreError;
+pub use flush::Flush;
+pub use merge::{Liveness, Merge};
+pub use merging::MergeCursor;
+pub use policy::MergePlan;
 pub use segment::{Cursor, Scratch, Segment, SegmentMeta, SegmentOptions, SegmentWriter};
+pub use stats::{FamilyStats, StoreStats};
+pub use store::{Opened, Store, StoreOptions};
+pub use version::{Run, Version};
 
 /// Kinds of rows. Each has its own runs of segments and its own form of key, see [`key`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
