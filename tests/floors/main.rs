@@ -15,8 +15,9 @@ const FLOORS: &[(&str, u8, &[&str])] = &[
     ("codec", 1, &["base"]),
     ("wheel", 1, &["base"]),
     ("journal", 2, &["env", "codec", "base"]),
+    ("store", 2, &["env", "codec", "base"]),
     ("engine", 3, &["wheel", "base"]),
-    ("shard", 4, &["engine", "journal", "env", "codec", "base"]),
+    ("shard", 4, &["engine", "journal", "store", "env", "codec", "base"]),
     ("wire", 4, &["base"]),
     ("front", 5, &["shard", "wire", "base"]),
     ("client", 5, &["shard", "wire", "base"]),
@@ -26,7 +27,8 @@ const FLOORS: &[(&str, u8, &[&str])] = &[
 ];
 
 const NOT_SIM: &[&str] = &[
-    "base", "env", "codec", "wheel", "journal", "engine", "shard", "wire", "front", "client", "cli",
+    "base", "env", "codec", "wheel", "journal", "store", "engine", "shard", "wire", "front",
+    "client", "cli",
 ];
 
 /// Where the edges of the system are: async and the world's ways are theirs.
