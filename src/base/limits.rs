@@ -104,6 +104,17 @@ pub const STEP_BYTES_SOFT_MAX: usize = 2 * 1024 * 1024;
 /// Requests taken in one step; large ones count as many.
 pub const STEP_REQUESTS_MAX: usize = 8_192;
 
+/// Scheduled messages are read back from the store this long before they are due, ms.
+pub const THAW_AHEAD_MS: u64 = 2_000;
+/// Messages read back and not fired yet, and so many in one step.
+pub const THAW_AHEAD_MAX: u64 = 32_768;
+/// Bytes of memory they may take.
+pub const THAW_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Messages of a queue's lane read back at once.
+pub const THAW_LANE_MAX: usize = 1_024;
+/// Messages of a topic read back at once for one subscription.
+pub const THAW_TOPIC_MAX: usize = 256;
+
 /// Default for the memory that pending messages may take, bytes.
 pub const MEMORY_BYTES_MAX: u64 = 8 * 1024 * 1024 * 1024;
 

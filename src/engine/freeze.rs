@@ -62,7 +62,8 @@ pub(super) struct Freezing {
     destinations: Vec<DestinationId>,
 }
 
-/// A row to be written: the message, or that there is none any more.
+/// A row to be written: the message, or that there is none any more. Small, because a flush sorts
+/// very many of them.
 #[derive(Debug, Clone, Copy)]
 pub struct Row<'a> {
     /// Where it stands.
@@ -70,7 +71,7 @@ pub struct Row<'a> {
     /// Which message, by its sequence.
     pub sequence: u64,
     /// `None`: a tombstone.
-    pub message: Option<Stored<'a>>,
+    entry: Option<&'a Entry>,
 }
 
 impl Engine {
@@ -106,6 +107,9 @@ impl Engine {
                 }
             }
             let topic = &mut destination.topic;
+            if topic.first_offset > 1 {
+                marks.insert((destination.id, 0), topic.first_offset - 1);
+            }
             topic.frozen = topic.log.len();
             let mut from = topic.hot_from;
             let kept: Vec<_> = topic.log.iter().collect();
@@ -283,8 +287,8 @@ impl Frozen {
     #[must_use]
     pub fn places(rows: &[Row<'_>]) -> Vec<(u64, Place)> {
         let hidden = |row: &Row<'_>| {
-            let message = row.message?;
-            let by_id = Place::Scheduled(Key { due_ms: message.id.due_ms(), sequence: row.sequence });
+            let due_ms = row.entry?.id_due_ms;
+            let by_id = Place::Scheduled(Key { due_ms, sequence: row.sequence });
             (row.place != by_id).then_some((row.sequence, row.place))
         };
         let mut places: Vec<_> = rows.iter().filter_map(hidden).collect();
@@ -311,20 +315,23 @@ impl Frozen {
                 }
                 place => place,
             };
-            rows.push(Row { place, sequence, message: Some(self.stored(place, sequence, entry)) });
+            rows.push(Row { place, sequence, entry: Some(entry) });
         }
         let tombs = self.tombs.iter().filter(|(_, place)| tomb(place));
-        rows.extend(tombs.map(|(&sequence, &place)| Row { place, sequence, message: None }));
+        rows.extend(tombs.map(|(&sequence, &place)| Row { place, sequence, entry: None }));
         // Of a row that ended and came back at the same place, the one that came back counts.
-        rows.sort_unstable_by_key(|row| (row.place, row.message.is_none()));
+        rows.sort_unstable_by_key(|row| (row.place, row.entry.is_none()));
         rows.dedup_by_key(|row| row.place);
         rows
     }
 
-    fn stored<'a>(&self, place: Place, sequence: u64, entry: &'a Entry) -> Stored<'a> {
-        Stored {
-            place,
-            id: MessageId::new(entry.id_due_ms, self.shard, sequence),
+    /// What a row says; `None`: it is a tombstone.
+    #[must_use]
+    pub fn message<'a>(&self, row: &Row<'a>) -> Option<Stored<'a>> {
+        let entry = row.entry?;
+        Some(Stored {
+            place: row.place,
+            id: MessageId::new(entry.id_due_ms, self.shard, row.sequence),
             destination: entry.destination,
             due_ms: entry.due_ms,
             clock: entry.clock,
@@ -332,7 +339,7 @@ impl Frozen {
             expires_mono_ms: entry.expires_mono_ms,
             failures: entry.failures,
             content: &entry.content,
-        }
+        })
     }
 
     /// The topics' chunks with their bytes.
@@ -341,8 +348,8 @@ impl Frozen {
         let mut chunks = self.chunks.clone();
         let mut at = 0;
         for row in ready {
-            let (Place::Ready { destination, position, .. }, Some(message)) =
-                (row.place, row.message)
+            let (Place::Ready { destination, position, .. }, Some(entry)) =
+                (row.place, row.entry)
             else {
                 continue;
             };
@@ -353,7 +360,7 @@ impl Frozen {
             if let Some(chunk) = chunks.get_mut(at)
                 && chunk.destination == destination
             {
-                chunk.bytes += message.content.len() as u64;
+                chunk.bytes += entry.content.len() as u64;
             }
         }
         chunks
@@ -399,9 +406,9 @@ impl Frozen {
         out
     }
 
-    /// Up to where each lane was handed out: what merges may leave out.
+    /// Up to where each lane was handed out, each topic trimmed: what merges may leave out.
     #[must_use]
-    pub fn handed_to(&self) -> &BTreeMap<(DestinationId, u8), u64> {
+    pub fn consumed(&self) -> &BTreeMap<(DestinationId, u8), u64> {
         &self.marks
     }
 

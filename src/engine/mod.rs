@@ -278,6 +278,12 @@ impl Engine {
         [wheel, held(ClockKind::Mono), held(ClockKind::Wall), lease].into_iter().flatten().min()
     }
 
+    /// Which shard this is.
+    #[must_use]
+    pub fn shard(&self) -> u16 {
+        self.shard
+    }
+
     /// The time of the current step.
     #[must_use]
     pub fn now(&self) -> Now {

@@ -55,7 +55,7 @@ impl Below {
         for rows in [&scheduled, &ready] {
             self.places.extend(Frozen::places(rows));
             for row in rows {
-                self.write(row);
+                self.write(frozen, row);
             }
         }
         let checkpoint = frozen.checkpoint(&chunks, &|event, out| event::encode(event, out));
@@ -63,8 +63,8 @@ impl Below {
         chunks
     }
 
-    fn write(&mut self, row: &Row<'_>) {
-        let Some(message) = row.message else {
+    fn write(&mut self, frozen: &Frozen, row: &Row<'_>) {
+        let Some(message) = frozen.message(row) else {
             self.rows.remove(&row.place);
             return;
         };
