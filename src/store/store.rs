@@ -59,7 +59,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens a store or creates it. Removes what a crash has left. `None` for the second while
+    /// Opens a store, or creates it in a directory whose parent is there durably. Removes what a
+    /// crash has left. `None` for the second while
     /// nothing was ever committed.
     ///
     /// # Errors
