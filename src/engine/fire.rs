@@ -50,10 +50,6 @@ impl Engine {
 
     /// Begins a batch read from the journal: fires exactly what it says was fired.
     pub fn begin_replayed(&mut self, meta: &BatchMeta) {
-        if meta.baseline {
-            *self = Self::new(self.config.clone(), meta.now);
-            self.fired_to = meta.fired_to;
-        }
         self.now = meta.now;
         let mut keys = Vec::new();
         self.wheel.advance_to(meta.fired_to, &mut keys);
@@ -80,7 +76,7 @@ impl Engine {
 
     /// Lets held-back messages go, at most `limit`, until `most` became ready. Returns how many left
     /// and how many of them became ready: one whose destination was deleted is dropped, and does
-    /// not count, because a baseline leaves it out and replay from there would let go of another.
+    /// not count, because a checkpoint leaves it out and replay from there would let go of another.
     fn release_held(
         &mut self,
         clock: ClockKind,

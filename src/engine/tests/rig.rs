@@ -195,7 +195,7 @@ impl Rig {
         let live = dump(&self.engine);
         assert_eq!(live, dump(&self.replayed()), "replay differs from live");
         let mut rebuilt = Engine::new(self.config.clone(), Now::default());
-        let meta = BatchMeta { baseline: true, released: [0; 2], ..self.engine.batch_meta() };
+        let meta = BatchMeta { released: [0; 2], ..self.engine.batch_meta() };
         rebuilt.begin_replayed(&meta);
         let mut rest = &live[..];
         while !rest.is_empty() {
@@ -206,7 +206,7 @@ impl Rig {
 
     /// Writes a baseline, as the shard does: what was in the journal before is gone.
     pub(super) fn baseline(&mut self) {
-        let meta = BatchMeta { baseline: true, released: [0; 2], ..self.engine.batch_meta() };
+        let meta = BatchMeta { released: [0; 2], ..self.engine.batch_meta() };
         self.journal = vec![(meta, dump(&self.engine))];
     }
 
