@@ -181,7 +181,7 @@ impl World {
     }
 
     /// Publishes, cancels, acknowledges, lets time pass: some 200 commands, segments roll, a
-    /// baseline is written, a close and an open are in the middle.
+    /// close and an open are in the middle.
     fn workload(&mut self) -> Option<()> {
         for part in 0..2u64 {
             let mut life = self.open()?;
@@ -262,7 +262,6 @@ fn operations() -> u64 {
     world.workload().expect("an undisturbed run succeeds");
     let operations = world.disk.operations();
     let stat = |name| world.stats.iter().find(|(n, _)| *n == name).map_or(0, |(_, value)| *value);
-    assert!(stat("baselines_total") > 0, "no baseline was written: {:?}", world.stats);
     assert!(stat("cancelled_total") > 5 && stat("acknowledged_total") > 5);
     world.check();
     operations

@@ -275,7 +275,6 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
             now: Now { mono_ms: 1, wall_ms: 2, engine_ms: 3 },
             fired_to: Key { due_ms: 4, sequence: 5 },
             released: [6, 7],
-            baseline: false,
         },
     };
     let frame = |header: &FrameHeader, payload: &[u8]| {
@@ -286,14 +285,12 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
         let used = postdate::codec::frame::HEADER_BYTES + batch.len();
         batch.seal(header)[..used + 8].to_vec()
     };
-    let meta = BatchMeta { baseline: true, ..header.meta };
     let mark = FrameHeader { mark: true, meta: BatchMeta::default(), ..header };
     let segment = SegmentHeader { segment: 9, previous: 8, previous_end: 1 << 33, first_frame: 77 };
     let mut block = [0; FRAME_ALIGN];
     segment.encode(&mut block);
     vec![
         ("batch", frame(&header, &events(&live()))),
-        ("baseline", frame(&FrameHeader { meta, ..header }, &events(&baseline()))),
         ("mark", frame(&mark, &[])),
         // The rest of the block is zeros, and put back when it is read.
         ("segment", block[..64].to_vec()),

@@ -20,8 +20,6 @@ pub struct BatchMeta {
     /// Held-back messages that this batch made ready, in key order: first those on the monotonic
     /// clock, then those on the wall clock. Those of deleted destinations do not count.
     pub released: [u32; 2],
-    /// The batch is a baseline: it replaces all state before it.
-    pub baseline: bool,
 }
 
 /// A delivery attempt failed because of this.

@@ -124,8 +124,6 @@ pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 pub const FRAME_ALIGN: usize = 4096;
 /// Longest payload of one journal frame, bytes: a full step plus one largest request.
 pub const JOURNAL_PAYLOAD_MAX: usize = 32 * 1024 * 1024;
-/// Live state up to this size, encoded, may be rewritten as a baseline to free journal segments.
-pub const BASELINE_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// A forward step of the wall clock over this holds "at" firing until released, ms.
 pub const CLOCK_STEP_HOLD_MS: u64 = 10 * 60 * 1000;
@@ -137,7 +135,6 @@ pub const CLOCK_HOLD_TIMEOUT_MS: u64 = 10 * 60 * 1000;
 const _: () = {
     assert!(FRAME_BYTES_MAX > CONTENT_BYTES_MAX + DESTINATION_BYTES_MAX + 1024);
     assert!(JOURNAL_PAYLOAD_MAX > STEP_BYTES_SOFT_MAX + 2 * FRAME_BYTES_MAX);
-    assert!(JOURNAL_PAYLOAD_MAX > BASELINE_BYTES_MAX);
     assert!(SEGMENT_BYTES as usize > JOURNAL_PAYLOAD_MAX + 4 * FRAME_ALIGN);
     // The shortest event of an accepted message has 29 bytes and its content.
     assert!(TRIM_PER_STEP_MAX > STEP_BYTES_SOFT_MAX / 29 + BATCH_ITEMS_MAX + 2 * FIRE_PER_STEP_MAX);

@@ -192,7 +192,7 @@ impl Engine {
     /// What the current step's batch has to say beside its events.
     #[must_use]
     pub fn batch_meta(&self) -> BatchMeta {
-        BatchMeta { now: self.now, fired_to: self.fired_to, released: self.released, baseline: false }
+        BatchMeta { now: self.now, fired_to: self.fired_to, released: self.released }
     }
 
     /// Carries out one command of a session and queues its answer.

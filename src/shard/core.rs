@@ -21,12 +21,6 @@ use super::broker::{Input, Outbox};
 use super::effort;
 use super::timekeeper::{ClockNote, Reading, Timekeeper};
 
-/// A live state may be rewritten as a baseline when the journal is this many times its size.
-const BASELINE_GAIN: u64 = 8;
-/// The same while the disk is full.
-const BASELINE_GAIN_FULL: u64 = 2;
-/// While the disk is full, a baseline that would free segments is thought about this often, ms.
-const RESCUE_EVERY_MS: u64 = 1_000;
 /// A batch that found no space is tried again this often.
 const STUCK_RETRY: Duration = Duration::from_millis(50);
 /// While a session's outbox is full, it is looked at this often.
@@ -73,14 +67,9 @@ pub(super) struct Core {
     overdue: bool,
     /// A batch that found no space at all: nothing goes on until it is written.
     stuck: Option<BatchMeta>,
-    /// The segment in which a baseline was last thought about.
-    baseline_checked_at: u64,
-    /// While the disk is full: when a baseline is next thought about, ms.
-    next_rescue_mono_ms: u64,
     commits: u64,
     commit_ns_max: u64,
     commit_ns_total: u64,
-    baselines: u64,
 }
 
 impl Core {
@@ -101,12 +90,9 @@ impl Core {
             work: VecDeque::new(),
             overdue: false,
             stuck: None,
-            baseline_checked_at: 0,
-            next_rescue_mono_ms: 0,
             commits: 0,
             commit_ns_max: 0,
             commit_ns_total: 0,
-            baselines: 0,
         }
     }
 
@@ -327,7 +313,6 @@ impl Core {
             ("commits_total", self.commits),
             ("commit_us_mean", self.commit_ns_total / self.commits.max(1) / 1000),
             ("commit_us_max", self.commit_ns_max / 1000),
-            ("baselines_total", self.baselines),
             ("disk_full", u64::from(self.journal.room() == Room::ReserveOnly)),
             ("wall_clock_held", u64::from(self.keeper.held())),
         ]);

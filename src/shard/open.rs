@@ -128,7 +128,7 @@ pub(super) fn recover(
         durability: options.config.durability,
     };
     let (journal, recovered) =
-        journal::open(disk, &home.journal(), journal_options, &mut replay, progress)?;
+        journal::open(disk, &home.journal(), journal_options, 0, &mut replay, progress)?;
     engine.finish_replay();
     let reading = Reading { mono_ns: clock.mono_ns(), wall_ns: clock.wall_ns() };
     let (keeper, note) = Timekeeper::start(reading, last);

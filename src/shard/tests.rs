@@ -138,19 +138,6 @@ fn a_step_does_so_much_looking_up_and_no_more() {
     }
 }
 
-/// Goal: the estimate of a baseline's size may be wrong without harm. Method: names as long as can
-/// be, which it thinks shorter, and segments too small for all of them.
-#[test]
-fn a_baseline_that_is_too_large_is_not_written_and_the_shard_goes_on() {
-    let mut rig = Rig::new();
-    for n in 0..400 {
-        let name = format!("/queue/{n:0>248}").into();
-        assert_eq!(rig.ask(Command::CreateDestination { name }), Some(Answer::Done));
-    }
-    assert!(rig.core.state().len() > 64 * 1024);
-    rig.publish(Delay::None);
-}
-
 /// Goal: a server that waits for disk space can be stopped, and everybody hears of it.
 #[test]
 fn a_stuck_shard_stops_when_asked_and_tells_all_sessions() {

@@ -167,7 +167,7 @@ impl Rig {
     /// Writes the state anew in place of the journal, as the shard does between two steps.
     pub(super) fn baseline(&mut self) {
         let live = dump(&self.engine);
-        let meta = BatchMeta { baseline: true, released: [0; 2], ..self.engine.batch_meta() };
+        let meta = BatchMeta { released: [0; 2], ..self.engine.batch_meta() };
         self.journal = vec![(meta, live)];
         self.check_replay();
     }
