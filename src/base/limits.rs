@@ -115,8 +115,15 @@ pub const THAW_LANE_MAX: usize = 1_024;
 /// Messages of a topic read back at once for one subscription.
 pub const THAW_TOPIC_MAX: usize = 256;
 
-/// Default for the memory that pending messages may take, bytes.
-pub const MEMORY_BYTES_MAX: u64 = 8 * 1024 * 1024 * 1024;
+/// Default for the memory that messages should take, bytes.
+pub const MEMORY_BYTES: u64 = 256 * 1024 * 1024;
+/// New messages are refused when messages take so many times the memory they should.
+pub const MEMORY_TIMES_MAX: u64 = 4;
+/// Default for the journal after which what is alive is written out, bytes.
+pub const JOURNAL_TAIL_BYTES: u64 = 192 * 1024 * 1024;
+/// Default for the free space on the disk below which new messages are refused, bytes: room for
+/// one more flush of everything in memory, and a checkpoint.
+pub const DISK_RESERVE_BYTES: u64 = 288 * 1024 * 1024;
 
 /// Size of a journal segment file, bytes.
 pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;

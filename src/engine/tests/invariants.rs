@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::super::Engine;
 use super::super::subscription::{Role, Subscription};
 use crate::base::id::DestinationId;
-use super::below::Below;
+use crate::sim::SimStore;
 use crate::base::lifecycle::State;
 use crate::base::stored::{Place, Want};
 
@@ -18,7 +18,7 @@ struct Count {
 }
 
 /// Checks one engine.
-pub(super) fn check(engine: &Engine, below: &Below) {
+pub(super) fn check(engine: &Engine, below: &SimStore) {
     counters(engine, below);
     for (id, destination) in
         engine.destinations.iter().flatten().map(|destination| (destination.id, destination))
@@ -40,7 +40,7 @@ pub(super) fn check(engine: &Engine, below: &Below) {
     }
 }
 
-fn counters(engine: &Engine, below: &Below) {
+fn counters(engine: &Engine, below: &SimStore) {
     let mut counts: BTreeMap<DestinationId, Count> = BTreeMap::new();
     let mut bytes = 0;
     for sequence in engine.messages.sequences() {

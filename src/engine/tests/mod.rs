@@ -1,7 +1,6 @@
 //! The engine without anything around it: virtual time, batches kept in memory, and after every
 //! step a second engine that replays them must have the same durable state.
 
-mod below;
 mod clocks;
 mod invariants;
 mod queue;

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::super::{Engine, Frozen};
-use super::below::Below;
+use crate::sim::SimStore;
 use crate::base::command::{Answer, Command, Delivery, Outgoing, StartAt, Subscribe};
 use crate::base::config::ShardConfig;
 use crate::base::error::Code;
@@ -40,7 +40,7 @@ pub(super) struct Rig {
     answers: Vec<(u64, Answer)>,
     next_tag: u64,
     /// What is durable beside the journal.
-    pub(super) root: Below,
+    pub(super) root: SimStore,
     frozen: Option<Frozen>,
     journal_at_freeze: usize,
 }
@@ -62,7 +62,7 @@ impl Rig {
             refuse_new: None,
             answers: Vec::new(),
             next_tag: 1,
-            root: Below::default(),
+            root: SimStore::default(),
             frozen: None,
             journal_at_freeze: 0,
         };
@@ -89,15 +89,7 @@ impl Rig {
         let first = self.next_tag;
         for (session, command) in commands {
             let refuse_new = self.refuse_new;
-            let look = matches!(command, Command::Query { .. });
-            let mut missing = Vec::new();
-            self.engine.missing(&command, &mut missing);
-            for id in missing {
-                if let Some(row) = self.root.find(id, self.engine.fired_to()) {
-                    self.engine.hand_in(&row, look);
-                }
-            }
-            self.root.show(&mut self.engine, &command);
+            self.root.prepare(&mut self.engine, &command);
             self.engine.execute(session, self.next_tag, command, refuse_new, &mut sink);
             self.engine.forget_found();
             self.next_tag += 1;
@@ -205,17 +197,7 @@ impl Rig {
 
     /// An engine that was opened from what is durable.
     pub(super) fn replayed(&self) -> Engine {
-        let mut engine = match &self.root.checkpoint {
-            None => Engine::new(self.config.clone(), Now::default()),
-            Some((meta, events)) => {
-                let mut engine = Engine::from_checkpoint(self.config.clone(), meta);
-                let mut rest = &events[..];
-                while !rest.is_empty() {
-                    engine.apply(&event::decode(&mut rest).unwrap());
-                }
-                engine
-            }
-        };
+        let mut engine = self.root.opened(&self.config);
         for (meta, payload) in &self.journal {
             self.root.replay(&mut engine, meta, payload);
         }
@@ -263,7 +245,7 @@ impl Rig {
     }
 }
 
-pub(super) fn dump(engine: &Engine, below: &Below) -> Vec<u8> {
+pub(super) fn dump(engine: &Engine, below: &SimStore) -> Vec<u8> {
     let mut sink = Encoded::default();
     engine.dump(&below.all(), &mut sink);
     sink.0

@@ -2,17 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use super::super::{Engine, Frozen, Row, TopicChunk};
+use crate::engine::{Engine, Frozen, Row, TopicChunk};
 use crate::base::event::{BatchMeta, Event};
 use crate::base::id::{DestinationId, Key, MessageId};
 use crate::base::command::Command;
+use crate::base::config::ShardConfig;
 use crate::base::stored::{Look, Place, Stored, Want};
-use crate::base::time::ClockKind;
+use crate::base::time::{ClockKind, Now};
 use crate::codec::event;
 
 /// A row with its content.
 #[derive(Debug, Clone)]
-pub(super) struct Kept {
+struct Kept {
     id: MessageId,
     destination: DestinationId,
     due_ms: u64,
@@ -25,10 +26,10 @@ pub(super) struct Kept {
 
 /// The model, and the checkpoint that belongs to it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Below {
+pub struct SimStore {
     rows: BTreeMap<Place, Kept>,
     places: BTreeMap<u64, Place>,
-    pub(super) checkpoint: Option<(BatchMeta, Vec<u8>)>,
+    checkpoint: Option<(BatchMeta, Vec<u8>)>,
 }
 
 fn stored<'a>((place, row): (&Place, &'a Kept)) -> Stored<'a> {
@@ -45,9 +46,9 @@ fn stored<'a>((place, row): (&Place, &'a Kept)) -> Stored<'a> {
     }
 }
 
-impl Below {
+impl SimStore {
     /// Writes what was frozen.
-    pub(super) fn flush(&mut self, frozen: &Frozen) -> Vec<TopicChunk> {
+    pub fn flush(&mut self, frozen: &Frozen) -> Vec<TopicChunk> {
         let (scheduled, ready) = (frozen.scheduled(), frozen.ready());
         let chunks = frozen.chunks(&ready);
         assert!(scheduled.windows(2).all(|two| two[0].place < two[1].place));
@@ -81,11 +82,13 @@ impl Below {
         self.rows.insert(row.place, kept);
     }
 
-    pub(super) fn all(&self) -> Vec<Stored<'_>> {
+    /// All rows, those that count no more included.
+    #[must_use]
+    pub fn all(&self) -> Vec<Stored<'_>> {
         self.rows.iter().map(stored).collect()
     }
 
-    pub(super) fn find(&self, id: MessageId, fired_to: Key) -> Option<Stored<'_>> {
+    fn find(&self, id: MessageId, fired_to: Key) -> Option<Stored<'_>> {
         let key = Key { due_ms: id.due_ms(), sequence: id.sequence() };
         let by_id = Some(Place::Scheduled(key)).filter(|_| key > fired_to);
         let by_place = self.places.get(&id.sequence()).copied();
@@ -97,7 +100,7 @@ impl Below {
     }
 
     /// Thaws scheduled rows up to `to`, at most `limit`.
-    pub(super) fn thaw_scheduled(&self, engine: &mut Engine, to: Key, limit: usize) {
+    pub fn thaw_scheduled(&self, engine: &mut Engine, to: Key, limit: usize) {
         let from = engine.thawed_to();
         if from >= to {
             return;
@@ -121,7 +124,7 @@ impl Below {
     }
 
     /// Reads what the engine wants, `limit` rows each.
-    pub(super) fn serve(&self, engine: &mut Engine, limit: usize) {
+    pub fn serve(&self, engine: &mut Engine, limit: usize) {
         for want in engine.take_wants() {
             match want {
                 Want::Lane { destination, lane, from } => {
@@ -135,7 +138,7 @@ impl Below {
         }
     }
 
-    pub(super) fn thaw_lane(
+    fn thaw_lane(
         &self,
         engine: &mut Engine,
         destination: DestinationId,
@@ -154,8 +157,34 @@ impl Below {
         self.rows.range(at(from)..=at(to)).map(stored).collect()
     }
 
-    /// Hands in what a command looks at.
-    pub(super) fn show(&self, engine: &mut Engine, command: &Command) {
+    /// Hands in whatever a command needs beyond memory.
+    pub fn prepare(&self, engine: &mut Engine, command: &Command) {
+        let look = matches!(command, Command::Query { .. });
+        let mut missing = Vec::new();
+        engine.missing(command, &mut missing);
+        for id in missing {
+            if let Some(row) = self.find(id, engine.fired_to()) {
+                engine.hand_in(&row, look);
+            }
+        }
+        self.show(engine, command);
+    }
+
+    /// The engine of the last flush, before the journal.
+    #[must_use]
+    pub fn opened(&self, config: &ShardConfig) -> Engine {
+        let Some((meta, events)) = &self.checkpoint else {
+            return Engine::new(config.clone(), Now::default());
+        };
+        let mut engine = Engine::from_checkpoint(config.clone(), meta);
+        let mut rest = &events[..];
+        while !rest.is_empty() {
+            engine.apply(&event::decode(&mut rest).expect("the engine's own events can be read"));
+        }
+        engine
+    }
+
+    fn show(&self, engine: &mut Engine, command: &Command) {
         match engine.looks_at(command) {
             None => {}
             Some(Look::Topic { destination, from, limit }) => {
@@ -184,12 +213,12 @@ impl Below {
     }
 
     /// Applies a batch of the journal as recovery does.
-    pub(super) fn replay(&self, engine: &mut Engine, meta: &BatchMeta, payload: &[u8]) {
+    pub fn replay(&self, engine: &mut Engine, meta: &BatchMeta, payload: &[u8]) {
         self.thaw_scheduled(engine, meta.fired_to, usize::MAX);
         engine.begin_replayed(meta);
         let mut rest = payload;
         while !rest.is_empty() {
-            let event = event::decode(&mut rest).unwrap();
+            let event = event::decode(&mut rest).expect("the engine's own events can be read");
             self.bring_up(engine, &event);
             engine.apply(&event);
         }
