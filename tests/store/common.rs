@@ -121,6 +121,15 @@ impl Liveness for Model {
     fn dead_up_to(&self, family: Family) -> Option<Vec<u8>> {
         self.floors.get(&family).cloned()
     }
+
+    fn dead_between(&self, family: Family, first: &[u8], last: &[u8]) -> bool {
+        let mut rows = self.rows.range((family, first.to_vec())..=(family, last.to_vec()));
+        rows.all(|(row, _)| self.is_dead(row))
+    }
+
+    fn live_rows(&self, family: Family) -> Option<u64> {
+        (family == Family::Record).then(|| self.live(family, &[]).len() as u64)
+    }
 }
 
 pub(crate) type Rows = Vec<(Vec<u8>, Vec<u8>)>;
