@@ -17,6 +17,8 @@ use postdate::base::time::{ClockKind, Now};
 use postdate::codec::event::encode;
 use postdate::codec::frame::{BatchBuffer, FrameHeader};
 use postdate::codec::segment::SegmentHeader;
+use postdate::sim::SimDisk;
+use postdate::store::{Compression, SegmentOptions};
 use postdate::wire::binary::{
     DeliverFrame, Hello, HelloAnswer, RequestType, encode_answer, encode_command, encode_ended,
     encode_failure, encode_goodbye, encode_heartbeat, encode_hello, encode_hello_answer,
@@ -37,6 +39,7 @@ pub fn seeds() -> Vec<Seed> {
         ("message_batch", "full", batch(&messages())),
     ];
     seeds.extend(frames().into_iter().map(|(name, bytes)| ("journal_frame", name, bytes)));
+    seeds.extend(segments().into_iter().map(|(name, bytes)| ("segment", name, bytes)));
     seeds.extend(runs().into_iter().map(|(name, bytes)| ("engine", name, bytes)));
     seeds
 }
@@ -294,6 +297,27 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
         ("mark", frame(&mark, &[])),
         // The rest of the block is zeros, and put back when it is read.
         ("segment", block[..64].to_vec()),
+    ]
+}
+
+/// One block with rows of each kind; several, of which some are packed; none.
+fn segments() -> Vec<(&'static str, Vec<u8>)> {
+    let file = |rows: &[(Vec<u8>, Option<Vec<u8>>)], compression| {
+        let options = SegmentOptions { block_bytes: 512, compression };
+        super::segment::write(&SimDisk::new(), rows, options)
+    };
+    let few = [
+        (b"a".to_vec(), Some(b"one".to_vec())),
+        (b"ab".to_vec(), None),
+        (b"abc".to_vec(), Some(vec![])),
+        (b"b".to_vec(), Some(vec![b'x'; 200])),
+    ];
+    let many: Vec<_> =
+        (0..60u8).map(|n| (vec![1, n / 7, n], Some(vec![n; usize::from(n)]))).collect();
+    vec![
+        ("few", file(&few, Compression::None)),
+        ("many", file(&many, Compression::Zstd)),
+        ("none", file(&[], Compression::None)),
     ]
 }
 

@@ -124,7 +124,13 @@ fn words(path: &[String]) -> Vec<&str> {
     path.iter().map(String::as_str).collect()
 }
 
+/// The one file that may say `unsafe`: it looks at sealed files as memory.
+const UNSAFE: &str = "src/env/map.rs";
+
 fn check_unsafe(source: &Source) -> Breaches {
+    if source.name == UNSAFE {
+        return vec![];
+    }
     let word = |c: char| c.is_alphanumeric() || c == '_';
     let found = source.masked.match_indices("unsafe").filter(|(at, text)| {
         let (before, behind) = (&source.masked[..*at], &source.masked[at + text.len()..]);
@@ -180,7 +186,7 @@ fn clocks_files_threads_and_sockets_stay_in_their_places() {
 }
 
 #[test]
-fn nothing_is_unsafe() {
+fn nothing_is_unsafe_but_the_mapping_of_sealed_files() {
     check_all(&["src", "tests", "benches"], check_unsafe);
 }
 
