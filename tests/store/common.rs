@@ -132,6 +132,17 @@ impl Liveness for Model {
     }
 }
 
+/// Reading a damaged store shows what is right, or an error.
+pub(crate) fn check_version(model: &Model, version: &Version, context: &str) {
+    for family in Family::ALL {
+        match read(version, family, &[]) {
+            Ok(found) => assert_eq!(found, model.live(family, &[]), "{context}"),
+            Err(StoreError::Corrupt { .. }) => {}
+            Err(error) => panic!("{context}: {error}"),
+        }
+    }
+}
+
 pub(crate) type Rows = Vec<(Vec<u8>, Vec<u8>)>;
 
 pub(crate) fn read(version: &Version, family: Family, from: &[u8]) -> Result<Rows, StoreError> {
