@@ -129,7 +129,7 @@ impl Work {
     /// `true` when there are no more rows.
     fn step(&mut self, bytes: u64) -> Result<bool, StoreError> {
         let family = self.family;
-        let until = self.read_bytes.saturating_add(bytes);
+        let until = self.read_bytes.saturating_add(bytes.max(1));
         while self.read_bytes < until {
             let Some(rows) = &mut self.rows else {
                 match self.parts.pop_front() {

@@ -190,16 +190,12 @@ impl Store {
         if self.merging.strong_count() > 0 {
             return None;
         }
-        let fanout = self.directory.options.fanout;
+        let options = &self.directory.options;
         let plans = Family::ALL.into_iter().zip(&self.root.families);
         let plans = plans.filter_map(|(family, own)| {
             let live = self.liveness.as_ref().and_then(|liveness| liveness.live_rows(family));
-            plan(
-                family,
-                own,
-                fanout,
-                live.map(|live| live.saturating_add(self.kept[index(family)])),
-            )
+            let live = live.map(|live| live.saturating_add(self.kept[index(family)]));
+            plan(family, own, options, live)
         });
         plans.min_by_key(|plan| plan.idle)
     }

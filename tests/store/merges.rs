@@ -281,3 +281,15 @@ fn a_flush_refuses_families_out_of_order() {
     drop(flush);
     check_files(&rig.disk, &rig.store, "");
 }
+
+/// Goal: versions are shared with threads that read, store and merges move to the one that writes.
+#[test]
+fn versions_are_shared_and_stores_move() {
+    fn shared<T: Send + Sync>() {}
+    fn moves<T: Send>() {}
+    shared::<Version>();
+    moves::<postdate::store::MergeCursor>();
+    moves::<postdate::store::Store>();
+    moves::<postdate::store::Flush>();
+    moves::<postdate::store::Merge>();
+}
