@@ -141,6 +141,9 @@ impl Merging {
     }
 }
 
+/// Key and value of a live row.
+pub type LiveRow<'a> = (&'a [u8], &'a [u8]);
+
 /// The live rows of a family, ascending: of rows with the same key the newest, unless that is a
 /// tombstone. Memory is for one file of each run at a time.
 pub struct MergeCursor {
@@ -157,7 +160,7 @@ impl MergeCursor {
     /// # Errors
     /// [`StoreError::Io`] and [`StoreError::Corrupt`]. It may be asked again; no row is skipped.
     #[expect(clippy::should_implement_trait, reason = "it lends what it gives")]
-    pub fn next(&mut self) -> Result<Option<(&[u8], &[u8])>, StoreError> {
+    pub fn next(&mut self) -> Result<Option<LiveRow<'_>>, StoreError> {
         while let Some((_, value)) = self.rows.next()? {
             if matches!(value, Value::Put(_)) {
                 break;

@@ -24,7 +24,7 @@ mod version;
 pub use error::StoreError;
 pub use flush::Flush;
 pub use merge::{Liveness, Merge};
-pub use merging::MergeCursor;
+pub use merging::{LiveRow, MergeCursor};
 pub use policy::MergePlan;
 pub use segment::{Cursor, Scratch, Segment, SegmentMeta, SegmentOptions, SegmentWriter};
 pub use stats::{FamilyStats, StoreStats};

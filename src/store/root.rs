@@ -145,7 +145,7 @@ impl Root {
         }
         for (family, own) in Family::ALL.into_iter().zip(&mut root.families) {
             fields.check_next(family as u8, "not the family that comes next")?;
-            own.floor = Some(fields.key()?.into()).filter(|key: &Box<[u8]>| !key.is_empty());
+            own.floor = Some(fields.key()?).filter(|key| !key.is_empty()).map(Box::from);
             for _ in 0..fields.u32()? {
                 own.runs.push(decode_run(fields, family, root.next_number)?);
             }
