@@ -12,6 +12,7 @@ use crate::store::{Value, key};
 const NUMBER: u64 = 7;
 const FAMILY: Family = Family::Scheduled;
 
+type Row = (Vec<u8>, Option<Vec<u8>>);
 type Rows = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
 fn path() -> &'static Path {
@@ -52,7 +53,7 @@ fn open(disk: &SimDisk) -> Result<Arc<Segment>, StoreError> {
 }
 
 /// Rows of a cursor, and the error it ended with.
-fn read_from(segment: &Arc<Segment>, from: &[u8]) -> (Vec<(Vec<u8>, Option<Vec<u8>>)>, bool) {
+fn read_from(segment: &Arc<Segment>, from: &[u8]) -> (Vec<Row>, bool) {
     let mut rows = Vec::new();
     let mut cursor = segment.cursor(from);
     loop {
@@ -77,7 +78,8 @@ fn options(block_bytes: usize, compression: Compression) -> SegmentOptions {
 fn some_rows(count: u64) -> Rows {
     let row = |n: u64| {
         let key = key::scheduled(crate::base::id::Key { due_ms: 1 + n / 3, sequence: n * 7 });
-        let value = (n % 5 != 0).then(|| format!("{n}").repeat(n as usize % 9).into_bytes());
+        let value =
+            (!n.is_multiple_of(5)).then(|| format!("{n}").repeat(n as usize % 9).into_bytes());
         (key.to_vec(), value)
     };
     (0..count).map(row).collect()
