@@ -6,10 +6,12 @@ use std::ops::Bound;
 use proptest::prelude::*;
 
 use super::*;
+use crate::base::limits::{STORE_BLOCK_RANGE_BYTES, STORE_VALUE_BYTES_MAX};
 use crate::sim::{FaultKind, Repeat, SimDisk};
 use crate::store::{Value, key};
 
 const NUMBER: u64 = 7;
+const BLOCK_BYTES_MAX: usize = *STORE_BLOCK_RANGE_BYTES.end();
 const FAMILY: Family = Family::Scheduled;
 
 type Row = (Vec<u8>, Option<Vec<u8>>);
@@ -255,16 +257,16 @@ fn newer_and_missing_are_told_from_damage() {
 #[test]
 fn bounds_hold() {
     let disk = disk();
-    for block_bytes in [511, block::BLOCK_BYTES_MAX + 1] {
+    for block_bytes in [511, BLOCK_BYTES_MAX + 1] {
         let options = options(block_bytes, Compression::None);
         let refused = SegmentWriter::create(&disk, path(), FAMILY, NUMBER, options).err().unwrap();
         assert!(matches!(refused, StoreError::BadOptions(_)));
     }
     for compression in [Compression::None, Compression::Zstd] {
-        let options = options(block::BLOCK_BYTES_MAX, compression);
+        let options = options(BLOCK_BYTES_MAX, compression);
         let mut writer = SegmentWriter::create(&disk, path(), FAMILY, NUMBER, options).unwrap();
-        let most = vec![b'x'; block::VALUE_BYTES_MAX];
-        let over = vec![b'x'; block::VALUE_BYTES_MAX + 1];
+        let most = vec![b'x'; STORE_VALUE_BYTES_MAX];
+        let over = vec![b'x'; STORE_VALUE_BYTES_MAX + 1];
         let mut refused = |key: &[u8], value: &[u8]| {
             let refused = writer.put(key, Value::Put(value)).unwrap_err();
             assert!(matches!(refused, StoreError::BadRow(_)));
@@ -380,7 +382,7 @@ fn a_failed_write_is_told() {
 }
 
 /// Goal: a segment may be read by two threads, and outlives its name. Method: the compiler; and a
-/// file that is removed.
+/// file that is removed, or made anew by mistake.
 #[test]
 fn a_segment_is_shared_and_outlives_its_name() {
     fn shared<T: Send + Sync>(_: &T) {}
@@ -389,6 +391,7 @@ fn a_segment_is_shared_and_outlives_its_name() {
     let rows = some_rows(50);
     write(&disk, &rows, SegmentOptions::default());
     let segment = open(&disk).unwrap();
+    write(&disk, &some_rows(1), SegmentOptions::default());
     disk.remove(path()).unwrap();
     shared(&segment);
     moved(&segment.cursor(&[]));
