@@ -120,6 +120,10 @@ pub const BASELINE_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub const STORE_KEY_BYTES_MAX: usize = 255;
 /// Longest value of a row in the store, bytes: the longest content and what is kept with it.
 pub const STORE_VALUE_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Default size at which a run of the store begins its next file, bytes.
+pub const STORE_FILE_BYTES: u64 = 16 * 1024 * 1024;
+/// Default number of runs of a level of the store that become one of the next.
+pub const STORE_FANOUT: usize = 16;
 /// Default size of a block in the store before compression, bytes.
 pub const STORE_BLOCK_BYTES: usize = 8 * 1024;
 /// Sizes a block in the store may be given, bytes.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Weak};
 
+use crate::base::limits::{STORE_FANOUT, STORE_FILE_BYTES, STORE_KEY_BYTES_MAX};
 use crate::env::Disk;
 use crate::store::checkpoint;
 use crate::store::directory::{Directory, NewFiles};
@@ -16,9 +17,6 @@ use crate::store::root::Root;
 use crate::store::stats::StoreStats;
 use crate::store::version::{FamilyView, Run, Version, index};
 use crate::store::{Family, SegmentOptions, StoreError};
-
-/// Longest key, bytes.
-const KEY_BYTES_MAX: usize = 255;
 
 /// Settings of a [`Store`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +31,11 @@ pub struct StoreOptions {
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        Self { segment: SegmentOptions::default(), file_bytes: 16 << 20, fanout: 16 }
+        Self {
+            segment: SegmentOptions::default(),
+            file_bytes: STORE_FILE_BYTES,
+            fanout: STORE_FANOUT,
+        }
     }
 }
 
@@ -171,7 +173,7 @@ impl Store {
         for (family, view) in Family::ALL.into_iter().zip(&mut families) {
             let floor = liveness.dead_up_to(family).map(|mut floor| {
                 // No key is longer, and a shorter floor is a lower one.
-                floor.truncate(KEY_BYTES_MAX);
+                floor.truncate(STORE_KEY_BYTES_MAX);
                 floor.into_boxed_slice()
             });
             root.totals.dropped_files += view.raise_floor(floor);
