@@ -126,6 +126,7 @@ pub(super) fn recover(
     let journal_options = JournalOptions {
         segment_bytes: options.config.segment_bytes,
         durability: options.config.durability,
+        recovery: options.config.recovery,
     };
     let (journal, recovered) =
         journal::open(disk, &home.journal(), journal_options, 0, &mut replay, progress)?;
