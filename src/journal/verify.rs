@@ -27,7 +27,7 @@ pub struct VerifyReport {
     pub marks: u64,
     /// Places where an earlier start left damage out.
     pub gaps: u64,
-    /// Frames lost in them.
+    /// Frames lost in them, marks included.
     pub lost_frames: u64,
     /// Bytes of their payloads.
     pub payload_bytes: u64,

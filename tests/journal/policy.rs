@@ -185,12 +185,12 @@ fn the_first_segment_named_may_be_gone() {
         let disk = sample();
         disk.remove(&segment_file(3)).unwrap();
         let (numbers, _) = open_and_check(&disk, options, start);
-        assert_eq!(numbers, Vec::from_iter(if skip { 13..=16 } else { 1..=0 }));
+        assert_eq!(numbers, if skip { Vec::from_iter(13..=16) } else { Vec::new() });
 
         let disk = sample();
         disk.flip_bit(&segment_file(3), 20, 0);
         let (numbers, recovered) = open_and_check(&disk, options, start);
-        assert_eq!(numbers, Vec::from_iter(if skip { 9..=16 } else { 1..=0 }));
+        assert_eq!(numbers, if skip { Vec::from_iter(9..=16) } else { Vec::new() });
         assert_eq!((recovered.skipped_frames, recovered.damage[0].offset), (0, 0));
 
         let disk = sample();
