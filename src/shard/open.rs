@@ -149,6 +149,7 @@ pub(super) fn recover(
     let journal_options = JournalOptions {
         segment_bytes: config.segment_bytes,
         durability: config.durability,
+        recovery: config.recovery,
     };
     let opened = journal::open(
         disk.clone(),
