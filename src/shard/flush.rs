@@ -18,6 +18,9 @@ use super::below::KIND_PLACE;
 /// Input bytes of one step of a merge: a flush waits for no more than one.
 const MERGE_STEP_BYTES: u64 = 4 << 20;
 
+/// Rows fetched into the processor's caches at once.
+const TOUCHED: usize = 32;
+
 /// One flush to be done.
 pub(super) struct Job {
     pub(super) frozen: Frozen,
@@ -55,7 +58,7 @@ impl Writer {
     /// Writes what was frozen and makes it the truth.
     pub(super) fn flush(&mut self, job: &Job) -> Result<Flushed, StoreError> {
         let Job { frozen, journal_from } = job;
-        let (scheduled, ready) = (frozen.scheduled(), frozen.ready());
+        let (scheduled, ready) = frozen.rows();
         let mut flush = self.store.flush();
         write(&mut flush, frozen, &scheduled)?;
         write(&mut flush, frozen, &ready)?;
@@ -110,7 +113,10 @@ impl Writer {
 
 fn write(flush: &mut Flush, frozen: &Frozen, rows: &[Row<'_>]) -> Result<(), StoreError> {
     let mut bytes = Vec::new();
-    for row in rows {
+    for (at, row) in rows.iter().enumerate() {
+        if at.is_multiple_of(TOUCHED) {
+            Frozen::touch(&rows[at..rows.len().min(at + TOUCHED)]);
+        }
         bytes.clear();
         let value = match &frozen.message(row) {
             None => Value::Tombstone,

@@ -49,7 +49,7 @@ fn stored<'a>((place, row): (&Place, &'a Kept)) -> Stored<'a> {
 impl SimStore {
     /// Writes what was frozen.
     pub fn flush(&mut self, frozen: &Frozen) -> Vec<TopicChunk> {
-        let (scheduled, ready) = (frozen.scheduled(), frozen.ready());
+        let (scheduled, ready) = frozen.rows();
         let chunks = frozen.chunks(&ready);
         assert!(scheduled.windows(2).all(|two| two[0].place < two[1].place));
         assert!(ready.windows(2).all(|two| two[0].place < two[1].place));
