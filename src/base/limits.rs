@@ -104,8 +104,26 @@ pub const STEP_BYTES_SOFT_MAX: usize = 2 * 1024 * 1024;
 /// Requests taken in one step; large ones count as many.
 pub const STEP_REQUESTS_MAX: usize = 8_192;
 
-/// Default for the memory that pending messages may take, bytes.
-pub const MEMORY_BYTES_MAX: u64 = 8 * 1024 * 1024 * 1024;
+/// Scheduled messages are read back from the store this long before they are due, ms.
+pub const THAW_AHEAD_MS: u64 = 2_000;
+/// Messages read back and not fired yet, and so many in one step.
+pub const THAW_AHEAD_MAX: u64 = 32_768;
+/// Bytes of memory they may take.
+pub const THAW_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Messages of a queue's lane read back at once.
+pub const THAW_LANE_MAX: usize = 1_024;
+/// Messages of a topic read back at once for one subscription.
+pub const THAW_TOPIC_MAX: usize = 256;
+
+/// Default for the memory that messages should take, bytes.
+pub const MEMORY_BYTES: u64 = 256 * 1024 * 1024;
+/// New messages are refused when messages take so many times the memory they should.
+pub const MEMORY_TIMES_MAX: u64 = 4;
+/// Default for the journal after which what is alive is written out, bytes.
+pub const JOURNAL_TAIL_BYTES: u64 = 192 * 1024 * 1024;
+/// Default for the free space on the disk below which new messages are refused, bytes: room for
+/// one more flush of everything in memory, and a checkpoint.
+pub const DISK_RESERVE_BYTES: u64 = 288 * 1024 * 1024;
 
 /// Size of a journal segment file, bytes.
 pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;

@@ -26,6 +26,7 @@ const FORMAT: &str = "FORMAT";
 const FORMAT_NEW: &str = "FORMAT.new";
 const LOCK: &str = "LOCK";
 const JOURNAL: &str = "journal";
+const STORE: &str = "store";
 /// What may lie in a directory before it becomes a data directory.
 const NOT_IN_THE_WAY: [&str; 3] = [LOCK, FORMAT_NEW, "lost+found"];
 /// Longest `FORMAT` file that is looked at, bytes.
@@ -133,6 +134,7 @@ impl DataDir {
             write_format(disk, root)?;
         }
         create_durably(disk, &root.join(JOURNAL))?;
+        create_durably(disk, &root.join(STORE))?;
         Ok(Self { root: root.into(), _lock: lock })
     }
 
@@ -200,6 +202,18 @@ impl DataDir {
     #[must_use]
     pub fn journal(&self) -> PathBuf {
         Self::journal_of(&self.root)
+    }
+
+    /// Where the store is.
+    #[must_use]
+    pub fn store(&self) -> PathBuf {
+        Self::store_of(&self.root)
+    }
+
+    /// Where the store of a data directory is.
+    #[must_use]
+    pub fn store_of(root: &Path) -> PathBuf {
+        root.join(STORE)
     }
 
     /// Where the journal of a data directory is.

@@ -19,7 +19,7 @@ fn samples() -> Vec<Event<'static>> {
         Event::DestinationDeleted { destination },
         produced(ClockKind::Mono, false, 0, b""),
         produced(ClockKind::Wall, true, 99, b"dedup"),
-        Event::Cancelled { id },
+        Event::Cancelled { id, destination, due_ms: 9 },
         Event::Rescheduled { id, due_ms: 5, clock: ClockKind::Wall, at_once: true },
         Event::Acknowledged { id },
         Event::Failed { id, reason: FailureReason::Timeout },
@@ -30,8 +30,20 @@ fn samples() -> Vec<Event<'static>> {
         Event::SubscriptionDeleted { subscription: 1 },
         Event::TopicAcknowledged { subscription: 1, from: 2, to: 3 },
         Event::TopicTrimmed { destination, before: 8 },
-        Event::Counters { next_sequence: 1, next_destination: 2, next_subscription: 3 },
-        Event::DestinationRestored { destination, name: "/topic/t", first_offset: 4 },
+        Event::Counters {
+            next_sequence: 1,
+            next_destination: 2,
+            next_subscription: 3,
+            next_position: 4,
+        },
+        Event::DestinationRestored {
+            destination,
+            name: "/topic/t",
+            first_offset: 4,
+            next_offset: 5,
+            scheduled: 6,
+            ready: 7,
+        },
         Event::Restored {
             id,
             destination,
@@ -41,10 +53,14 @@ fn samples() -> Vec<Event<'static>> {
             clock: ClockKind::Wall,
             expires_mono_ms: 6,
             failures: 300,
+            offset: 8,
             content: b"",
         },
         Event::Finished { id, state: State::Cancelled },
         Event::DedupRemembered { destination, dedup: b"d", id, until_mono_ms: 12 },
+        Event::HandedOut { destination, lane: 4, to: 5 },
+        Event::LaneRestored { destination, lane: 4, handed_to: 5, cold_to: 6 },
+        Event::ChunkRestored { destination, end: 4, bytes: 5, since_mono_ms: 6 },
     ]
 }
 

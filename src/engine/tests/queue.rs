@@ -211,7 +211,7 @@ fn a_cumulative_acknowledgement_leaves_nothing_behind_to_look_through() {
     // One that is not out any more has nothing before it.
     assert_eq!(rig.verdict(up_to(&ids[998..999])), (false, State::Acknowledged));
     assert_eq!(rig.state(ids[999]), State::InFlight);
-    invariants::check(&rig.engine);
+    invariants::check(&rig.engine, &rig.root);
     rig.check_replay();
 }
 
@@ -349,7 +349,7 @@ fn a_batch_that_could_outgrow_the_journal_is_refused() {
 
 #[test]
 fn memory_for_messages_is_bounded() {
-    let mut rig = Rig::with(ShardConfig { max_memory: 10_000, ..ShardConfig::default() });
+    let mut rig = Rig::with(ShardConfig { memory: 2_500, ..ShardConfig::default() });
     let mut accepted = Vec::new();
     let code = loop {
         match rig.try_publish("/queue/q", Message::new(vec![0; 100])) {

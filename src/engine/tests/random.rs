@@ -58,7 +58,8 @@ enum Op {
     },
     Limit(Option<usize>),
     Delete(usize),
-    Baseline,
+    Freeze,
+    Switch,
     Restart(u64),
 }
 
@@ -107,7 +108,8 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(mono, wall)| Op::Pass { mono, wall }),
         1 => proptest::option::of(1usize..4).prop_map(Op::Limit),
         1 => (0usize..4).prop_map(Op::Delete),
-        1 => Just(Op::Baseline),
+        2 => Just(Op::Freeze),
+        2 => Just(Op::Switch),
         1 => (0u64..5_000).prop_map(Op::Restart),
     ]
 }
@@ -287,7 +289,8 @@ impl Walk {
             Op::Pass { mono, wall } => self.pass(mono, wall),
             Op::Limit(limit) => self.limit = limit,
             Op::Delete(which) => self.delete(which),
-            Op::Baseline => self.rig.baseline(),
+            Op::Freeze => self.rig.freeze(),
+            Op::Switch => self.rig.switch(),
             Op::Restart(ms) => {
                 self.ledger.forget_sessions(|_| true);
                 self.ledger.attempts.values_mut().for_each(|attempt| *attempt = 1);
@@ -450,13 +453,13 @@ fn run(ops: Vec<Op>) {
     for op in ops {
         walk.act(op);
         walk.check_deliveries();
-        invariants::check(&walk.rig.engine);
+        invariants::check(&walk.rig.engine, &walk.rig.root);
     }
     walk.limit = None;
     walk.rig.check_replay();
     walk.check_counters();
     walk.check_everything_comes();
-    invariants::check(&walk.rig.engine);
+    invariants::check(&walk.rig.engine, &walk.rig.root);
     walk.rig.check_replay();
 }
 
