@@ -18,6 +18,9 @@ use postdate::store::{
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
+/// The default, what look-ups gain by smaller blocks, and what they cost without compression.
+const PACKINGS: [(Compression, usize); 3] =
+    [(Compression::None, 8), (Compression::Zstd, 8), (Compression::Zstd, 4)];
 /// Some 16 MiB, as the store cuts them.
 const ROWS: u64 = 150_000;
 const BODY_BYTES: usize = 100;
@@ -81,9 +84,9 @@ fn segments(c: &mut Criterion) {
     let disk = OsDisk::default();
     for (body, rows) in [("base62", Rows::new(base62)), ("json", Rows::new(json))] {
         let count = rows.keys.len() as u64;
-        for compression in [Compression::None, Compression::Zstd] {
-            let options = SegmentOptions { compression, ..SegmentOptions::default() };
-            let name = format!("{body}/{compression:?}");
+        for (compression, kib) in PACKINGS {
+            let options = SegmentOptions { compression, block_bytes: kib * 1024 };
+            let name = format!("{body}/{compression:?}/{kib}KiB");
             group.throughput(Throughput::Elements(count));
             group.bench_function(format!("write/{name}"), |b| {
                 b.iter(|| rows.write(&path, options));

@@ -132,6 +132,19 @@ pub const FRAME_ALIGN: usize = 4096;
 /// Longest payload of one journal frame, bytes: a full step plus one largest request.
 pub const JOURNAL_PAYLOAD_MAX: usize = 32 * 1024 * 1024;
 
+/// Longest key of a row in the store, bytes; its length is written in one.
+pub const STORE_KEY_BYTES_MAX: usize = 255;
+/// Longest value of a row in the store, bytes: the longest content and what is kept with it.
+pub const STORE_VALUE_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Default size at which a run of the store begins its next file, bytes.
+pub const STORE_FILE_BYTES: u64 = 16 * 1024 * 1024;
+/// Default number of runs of a level of the store that become one of the next.
+pub const STORE_FANOUT: usize = 16;
+/// Default size of a block in the store before compression, bytes.
+pub const STORE_BLOCK_BYTES: usize = 8 * 1024;
+/// Sizes a block in the store may be given, bytes.
+pub const STORE_BLOCK_RANGE_BYTES: std::ops::RangeInclusive<usize> = 512..=1024 * 1024;
+
 /// A forward step of the wall clock over this holds "at" firing until released, ms.
 pub const CLOCK_STEP_HOLD_MS: u64 = 10 * 60 * 1000;
 /// A gap at start over this counts as a clock step and not as a long stop, ms.
@@ -145,6 +158,7 @@ const _: () = {
     assert!(SEGMENT_BYTES as usize > JOURNAL_PAYLOAD_MAX + 4 * FRAME_ALIGN);
     // The shortest event of an accepted message has 29 bytes and its content.
     assert!(TRIM_PER_STEP_MAX > STEP_BYTES_SOFT_MAX / 29 + BATCH_ITEMS_MAX + 2 * FIRE_PER_STEP_MAX);
+    assert!(STORE_VALUE_BYTES_MAX > CONTENT_BYTES_MAX + 64 * 1024);
     assert!(BODY_BYTES_MAX < SUBSCRIPTION_BYTES_IN_FLIGHT_MAX);
     assert!(PAGE_BYTES_MAX + CONTENT_BYTES_MAX < FRAME_BYTES_MAX);
     assert!(HELLO_BYTES_MAX > TOKEN_BYTES_MAX + 2 * CLIENT_NAME_BYTES_MAX + 64);

@@ -86,8 +86,8 @@ impl Disk for OsDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
         if mode == OpenMode::Read {
             let file = File::open(path)?;
-            // What we open for reading alone we read from front to back: read further ahead. Not
-            // to be told is no harm.
+            // What we open for reading alone we mostly read from front to back: read further ahead.
+            // Reads here and there are not made longer by it. Not to be told is no harm.
             let _ = rustix::fs::fadvise(&file, 0, None, Advice::Sequential);
             return Ok(Box::new(OsFile::plain(file)));
         }

@@ -11,9 +11,8 @@ pub(super) struct RunCursor {
     /// Where the first file is to be entered.
     from: Vec<u8>,
     open: Option<Cursor>,
+    /// The key of the row it stands on, at hand for comparing.
     key: Vec<u8>,
-    value: Vec<u8>,
-    tombstone: bool,
 }
 
 impl RunCursor {
@@ -21,31 +20,18 @@ impl RunCursor {
     pub(super) fn new(mut segments: Vec<Arc<Segment>>, from: &[u8]) -> Self {
         let below = segments.partition_point(|segment| *segment.meta().last_key < *from);
         segments.drain(..below);
-        Self {
-            segments: segments.into_iter(),
-            from: from.to_vec(),
-            open: None,
-            key: Vec::new(),
-            value: Vec::new(),
-            tombstone: false,
-        }
+        let segments = segments.into_iter();
+        Self { segments, from: from.to_vec(), open: None, key: Vec::new() }
     }
 
-    /// Goes to the next row; `false` at the end. After an error it stays where it was.
+    /// Goes to the next row; `false` at the end. After an error it may be called again, and no row
+    /// is skipped.
     fn advance(&mut self) -> Result<bool, StoreError> {
         loop {
             if let Some(cursor) = &mut self.open {
-                if let Some((key, value)) = cursor.next()? {
+                if let Some((key, _)) = cursor.next()? {
                     self.key.clear();
                     self.key.extend_from_slice(key);
-                    self.value.clear();
-                    self.tombstone = match value {
-                        Value::Put(value) => {
-                            self.value.extend_from_slice(value);
-                            false
-                        }
-                        Value::Tombstone => true,
-                    };
                     return Ok(true);
                 }
                 self.open = None;
@@ -56,8 +42,9 @@ impl RunCursor {
         }
     }
 
-    fn value(&self) -> Value<'_> {
-        if self.tombstone { Value::Tombstone } else { Value::Put(&self.value) }
+    /// The row it stands on.
+    fn row(&self) -> Option<(&[u8], Value<'_>)> {
+        self.open.as_ref()?.row()
     }
 }
 
@@ -102,8 +89,12 @@ impl Merging {
             }
         }
         self.current = self.pop();
-        let current = self.current.map(|current| &self.sources[current]);
-        Ok(current.map(|source| (&source.key[..], source.value())))
+        Ok(self.row())
+    }
+
+    /// The row that was given last.
+    fn row(&self) -> Option<(&[u8], Value<'_>)> {
+        self.sources[self.current?].row()
     }
 
     /// Whether the row of one source comes before that of another.
@@ -150,6 +141,9 @@ impl Merging {
     }
 }
 
+/// Key and value of a live row.
+pub type LiveRow<'a> = (&'a [u8], &'a [u8]);
+
 /// The live rows of a family, ascending: of rows with the same key the newest, unless that is a
 /// tombstone. Memory is for one file of each run at a time.
 pub struct MergeCursor {
@@ -166,20 +160,15 @@ impl MergeCursor {
     /// # Errors
     /// [`StoreError::Io`] and [`StoreError::Corrupt`]. It may be asked again; no row is skipped.
     #[expect(clippy::should_implement_trait, reason = "it lends what it gives")]
-    pub fn next(&mut self) -> Result<Option<(&[u8], &[u8])>, StoreError> {
+    pub fn next(&mut self) -> Result<Option<LiveRow<'_>>, StoreError> {
         while let Some((_, value)) = self.rows.next()? {
             if matches!(value, Value::Put(_)) {
-                return Ok(self.rows.last());
+                break;
             }
         }
-        Ok(None)
-    }
-}
-
-impl Merging {
-    /// The row that was given last, unless it was a tombstone.
-    fn last(&self) -> Option<(&[u8], &[u8])> {
-        let source = &self.sources[self.current?];
-        Some((&source.key[..], &source.value[..]))
+        Ok(self.rows.row().and_then(|(key, value)| match value {
+            Value::Put(value) => Some((key, value)),
+            Value::Tombstone => None,
+        }))
     }
 }

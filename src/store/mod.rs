@@ -18,16 +18,18 @@ mod segment;
 mod stats;
 #[expect(clippy::module_inception, reason = "the module is named for it")]
 mod store;
+mod verify;
 mod version;
 
 pub use error::StoreError;
 pub use flush::Flush;
 pub use merge::{Liveness, Merge};
-pub use merging::MergeCursor;
+pub use merging::{LiveRow, MergeCursor};
 pub use policy::MergePlan;
 pub use segment::{Cursor, Scratch, Segment, SegmentMeta, SegmentOptions, SegmentWriter};
 pub use stats::{FamilyStats, StoreStats};
 pub use store::{Opened, Store, StoreOptions};
+pub use verify::{Damage, VerifyReport, verify};
 pub use version::{Run, Version};
 
 /// Kinds of rows. Each has its own runs of segments and its own form of key, see [`key`].

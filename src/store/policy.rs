@@ -1,7 +1,10 @@
 //! Which merge is worth doing. Pure: it sees what the root says and reads nothing.
 
 use crate::store::root::FamilyRoot;
-use crate::store::{Family, SegmentMeta};
+use crate::store::{Family, SegmentMeta, StoreOptions};
+
+/// Less than this part of a file is not worth a merge to save space.
+const LEAST_PART: u64 = 64;
 
 /// A merge that is worth doing: adjacent runs of a family become one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,12 +19,22 @@ pub struct MergePlan {
     pub bytes: u64,
     /// It only saves space; the number of runs is no reason for it. It may wait for a quiet time.
     pub idle: bool,
+    /// Everything is written anew. Otherwise files that overlap no other are taken over as they
+    /// are.
+    pub whole: bool,
 }
 
-/// The next merge of a family. `fanout` is how many runs of a level become one of the next.
-pub(super) fn plan(family: Family, own: &FamilyRoot, fanout: usize) -> Option<MergePlan> {
+/// The next merge of a family. `live` is how many rows a merge of everything would leave, if that
+/// is known.
+pub(super) fn plan(
+    family: Family,
+    own: &FamilyRoot,
+    options: &StoreOptions,
+    live: Option<u64>,
+) -> Option<MergePlan> {
+    let fanout = options.fanout;
     let crowded = crowded_level(own, fanout);
-    let half_dead = is_half_dead(own);
+    let half_dead = is_half_dead(own, live, options.file_bytes / LEAST_PART);
     let (runs, level) = match crowded {
         // What is mostly dead is not to be carried from level to level.
         _ if half_dead => (&own.runs[..], own.runs.iter().map(|run| run.level).max()?),
@@ -34,6 +47,7 @@ pub(super) fn plan(family: Family, own: &FamilyRoot, fanout: usize) -> Option<Me
         level,
         bytes: runs.iter().flat_map(|run| &run.segments).map(|meta| meta.bytes).sum(),
         idle: crowded.is_none(),
+        whole: half_dead,
     })
 }
 
@@ -58,7 +72,7 @@ fn crowded_level(own: &FamilyRoot, fanout: usize) -> Option<(usize, u32)> {
 }
 
 /// Whether a merge of everything would leave less than half, as far as can be told unread.
-fn is_half_dead(own: &FamilyRoot) -> bool {
+fn is_half_dead(own: &FamilyRoot, live: Option<u64>, least: u64) -> bool {
     let metas = || own.runs.iter().flat_map(|run| &run.segments);
     let payload: u64 = metas().map(|meta| meta.payload_bytes).sum();
     let tombstones: u64 = metas().map(|meta| meta.tombstones).sum();
@@ -73,7 +87,10 @@ fn is_half_dead(own: &FamilyRoot) -> bool {
     let floor = own.floor.as_deref().unwrap_or_default();
     let by_floor: u64 =
         metas().map(|meta| share(meta.payload_bytes, part_up_to(meta, floor))).sum();
-    (by_tombstones + by_floor).saturating_mul(2) > payload
+    let dead = live.map_or(0, |live| puts.saturating_sub(live));
+    let by_count = share(put_bytes, dead as f64 / puts.max(1) as f64);
+    let dead = (by_tombstones + by_floor).max(by_count);
+    dead >= least && dead.saturating_mul(2) > payload
 }
 
 fn share(bytes: u64, part: f64) -> u64 {
@@ -106,6 +123,13 @@ fn part_up_to(meta: &SegmentMeta, key: &[u8]) -> f64 {
 mod tests {
     use super::*;
     use crate::store::root::RunRoot;
+    use crate::store::{Compression, SegmentOptions};
+
+    const OPTIONS: StoreOptions = StoreOptions {
+        segment: SegmentOptions { block_bytes: 8192, compression: Compression::None },
+        file_bytes: 1 << 10,
+        fanout: 3,
+    };
 
     fn segment(first: u64, last: u64, rows: u64, tombstones: u64) -> SegmentMeta {
         SegmentMeta {
@@ -132,7 +156,7 @@ mod tests {
     }
 
     fn planned(own: &FamilyRoot) -> Option<(Vec<u64>, u32, bool)> {
-        plan(Family::Ready, own, 3).map(|plan| (plan.runs, plan.level, plan.idle))
+        plan(Family::Ready, own, &OPTIONS, None).map(|plan| (plan.runs, plan.level, plan.idle))
     }
 
     /// Goal: full levels are merged, the oldest of them first, the lowest level first, and nothing
@@ -164,6 +188,10 @@ mod tests {
         assert_eq!(planned(&own), None);
         own.runs[1].segments = vec![segment(1, 1000, 60, 60)];
         assert_eq!(planned(&own), Some((vec![10, 11], 1, true)));
+        // By what is known to be alive.
+        let idle =
+            |live| plan(Family::Ready, &runs(&[1, 0]), &OPTIONS, Some(live)).map(|plan| plan.idle);
+        assert_eq!((idle(100), idle(99)), (None, Some(true)));
         // A full level is not idle work, and a family half dead is not worth carrying on.
         own.runs.extend(runs(&[0, 0]).runs);
         own.runs[2].segments = vec![segment(1, 1000, 200, 200)];

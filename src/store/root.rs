@@ -145,7 +145,7 @@ impl Root {
         }
         for (family, own) in Family::ALL.into_iter().zip(&mut root.families) {
             fields.check_next(family as u8, "not the family that comes next")?;
-            own.floor = Some(fields.key()?.into()).filter(|key: &Box<[u8]>| !key.is_empty());
+            own.floor = Some(fields.key()?).filter(|key| !key.is_empty()).map(Box::from);
             for _ in 0..fields.u32()? {
                 own.runs.push(decode_run(fields, family, root.next_number)?);
             }
@@ -225,4 +225,102 @@ fn decode_meta(fields: &mut Fields<'_>, family: Family) -> Result<SegmentMeta, S
     let sane = sizes.into_iter().all(|size| size < 1 << 40) && meta.tombstones <= meta.rows;
     fields.check(sane, "sizes that no file has")?;
     Ok(meta)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::SimDisk;
+    use crate::store::sealed::HEADER_BYTES;
+
+    fn dir() -> &'static Path {
+        Path::new("/d")
+    }
+
+    fn segment(family: Family, number: u64) -> SegmentMeta {
+        SegmentMeta {
+            number,
+            family,
+            rows: 7,
+            tombstones: 2,
+            bytes: 1 << 39,
+            payload_bytes: 900,
+            first_key: (2 * number).to_be_bytes().into(),
+            last_key: (2 * number + 1).to_be_bytes().into(),
+            tail_min: 1,
+            tail_max: u64::MAX,
+        }
+    }
+
+    fn sample() -> Root {
+        let mut root = Root { next_number: 40, journal_from: 17, ..Root::default() };
+        root.checkpoint = Some(CheckpointName { number: 9, bytes: 100, crc: u32::MAX });
+        root.totals.merges = 5;
+        root.families[0].floor = Some(vec![1; 255].into());
+        for (family, own) in Family::ALL.into_iter().zip(&mut root.families) {
+            for (number, level) in [(3, 1), (39, 0)] {
+                let segments = [number - 2, number - 1].map(|number| segment(family, number));
+                own.runs.push(RunRoot { number, level, segments: segments.into() });
+            }
+        }
+        root
+    }
+
+    fn disk() -> SimDisk {
+        let disk = SimDisk::new();
+        disk.create_dir_all(dir()).unwrap();
+        disk
+    }
+
+    #[test]
+    fn a_root_is_read_as_it_was_written() {
+        let disk = disk();
+        assert_eq!(Root::read(&disk, dir()).unwrap(), None);
+        for root in [sample(), Root { next_number: 1, ..Root::default() }] {
+            root.replace(&disk, dir()).unwrap();
+            assert_eq!(Root::read(&disk, dir()).unwrap(), Some(root));
+        }
+    }
+
+    #[test]
+    fn a_newer_root_is_told_from_damage() {
+        let (disk, body) = (disk(), sample().encode().split_off(HEADER_BYTES));
+        put(&disk, &seal(MAGIC, VERSION + 1, &body));
+        let newer = Root::read(&disk, dir());
+        assert!(matches!(newer, Err(StoreError::NewerVersion { found: 2, supported: 1, .. })));
+    }
+
+    fn put(disk: &SimDisk, bytes: &[u8]) {
+        let file = disk.open(&dir().join(ROOT), OpenMode::Write).unwrap();
+        file.set_len(0).unwrap();
+        file.write_at(bytes, 0).unwrap();
+    }
+
+    /// Goal: a body that nobody of us wrote is an error or a root, never a panic, also under a
+    /// checksum that is right. Method: each byte of a root gets other values, and each end.
+    #[test]
+    fn a_strange_body_never_panics() {
+        let (disk, body) = (disk(), sample().encode().split_off(HEADER_BYTES));
+        let read = |body: &[u8]| {
+            put(&disk, &seal(MAGIC, VERSION, body));
+            match Root::read(&disk, dir()) {
+                Ok(root) => root,
+                Err(StoreError::Corrupt { offset, .. }) => {
+                    assert!(offset <= (HEADER_BYTES + body.len()) as u64);
+                    None
+                }
+                Err(error) => panic!("{error}"),
+            }
+        };
+        for at in 0..body.len() {
+            assert_eq!(read(&body[..at]), None);
+            for value in [0, 1, 0x7f, 0x80, 0xff] {
+                let mut strange = body.clone();
+                strange[at] = value;
+                read(&strange);
+            }
+        }
+        assert_eq!(read(&[&body[..], &[0]].concat()), None);
+        assert_eq!(read(&body), Some(sample()));
+    }
 }

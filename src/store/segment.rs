@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::base::limits::STORE_BLOCK_BYTES;
 use crate::env::{Disk, DiskFile, MappedBytes, OpenMode};
 use crate::store::error::Context;
 use crate::store::segment::index::{Entry, Index};
@@ -45,7 +46,7 @@ pub struct SegmentOptions {
 
 impl Default for SegmentOptions {
     fn default() -> Self {
-        Self { block_bytes: 8 * 1024, compression: Compression::default() }
+        Self { block_bytes: STORE_BLOCK_BYTES, compression: Compression::default() }
     }
 }
 

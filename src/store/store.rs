@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Weak};
 
+use crate::base::limits::{STORE_FANOUT, STORE_FILE_BYTES, STORE_KEY_BYTES_MAX};
 use crate::env::Disk;
 use crate::store::checkpoint;
 use crate::store::directory::{Directory, NewFiles};
@@ -16,9 +17,6 @@ use crate::store::root::Root;
 use crate::store::stats::StoreStats;
 use crate::store::version::{FamilyView, Run, Version, index};
 use crate::store::{Family, SegmentOptions, StoreError};
-
-/// Longest key, bytes.
-const KEY_BYTES_MAX: usize = 255;
 
 /// Settings of a [`Store`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +31,11 @@ pub struct StoreOptions {
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        Self { segment: SegmentOptions::default(), file_bytes: 16 << 20, fanout: 16 }
+        Self {
+            segment: SegmentOptions::default(),
+            file_bytes: STORE_FILE_BYTES,
+            fanout: STORE_FANOUT,
+        }
     }
 }
 
@@ -53,6 +55,9 @@ pub struct Store {
     root: Root,
     version: Arc<Version>,
     liveness: Option<Arc<dyn Liveness>>,
+    /// Rows of each family that the last merge of everything kept although they are not counted as
+    /// alive: another such merge would keep them again.
+    kept: [u64; Family::ALL.len()],
     /// Files of a root that may or may not have become durable. They go when another has.
     uncertain: Vec<Named>,
     merging: Weak<()>,
@@ -116,6 +121,7 @@ impl Store {
             root,
             version: Arc::new(version),
             liveness: None,
+            kept: [0; Family::ALL.len()],
             uncertain: Vec::new(),
             merging: Weak::new(),
         };
@@ -167,10 +173,12 @@ impl Store {
         for (family, view) in Family::ALL.into_iter().zip(&mut families) {
             let floor = liveness.dead_up_to(family).map(|mut floor| {
                 // No key is longer, and a shorter floor is a lower one.
-                floor.truncate(KEY_BYTES_MAX);
+                floor.truncate(STORE_KEY_BYTES_MAX);
                 floor.into_boxed_slice()
             });
             root.totals.dropped_files += view.raise_floor(floor);
+            let dead = |first: &[u8], last: &[u8]| liveness.dead_between(family, first, last);
+            root.totals.dropped_files += view.drop_dead(dead);
         }
         self.switch(root, families, files)?;
         self.liveness = Some(liveness);
@@ -184,9 +192,14 @@ impl Store {
         if self.merging.strong_count() > 0 {
             return None;
         }
-        let fanout = self.directory.options.fanout;
+        let options = &self.directory.options;
         let plans = Family::ALL.into_iter().zip(&self.root.families);
-        plans.filter_map(|(family, own)| plan(family, own, fanout)).min_by_key(|plan| plan.idle)
+        let plans = plans.filter_map(|(family, own)| {
+            let live = self.liveness.as_ref().and_then(|liveness| liveness.live_rows(family));
+            let live = live.map(|live| live.saturating_add(self.kept[index(family)]));
+            plan(family, own, options, live)
+        });
+        plans.min_by_key(|plan| plan.idle)
     }
 
     /// Begins a merge. Reads and writes nothing yet.
@@ -214,17 +227,23 @@ impl Store {
     pub fn merge_step(&mut self, merge: &mut Merge, bytes: u64) -> Result<bool, StoreError> {
         let Some(merged) = merge.work(bytes)? else { return Ok(false) };
         let plan = merge.plan();
+        let (family, whole) = (plan.family, plan.whole);
         let mut root = self.root.clone();
         let mut families = self.version.families.clone();
-        let view = &mut families[index(plan.family)];
+        let view = &mut families[index(family)];
         root.totals.merges += 1;
         root.totals.merged_bytes += merged.written.as_ref().map_or(0, |written| written.bytes);
-        if !replace(view, &plan.runs, merged.written.map(|written| written.run)) {
+        let output = merged.written.as_ref().map(|written| &*written.run);
+        if !replace(view, &plan.runs, &merged.inputs, output) {
             return Ok(true);
         }
+        let puts = output.map_or(0, Run::puts);
         // The floor may have risen since the merge began.
         root.totals.dropped_files += view.raise_floor(None);
         self.switch(root, families, merged.files)?;
+        if whole && let Some(live) = merged.live_rows {
+            self.kept[index(family)] = puts.saturating_sub(live);
+        }
         Ok(true)
     }
 

@@ -42,6 +42,28 @@ impl Run {
         self.segments.iter().map(|segment| segment.meta().bytes).sum()
     }
 
+    /// Rows that are no tombstones.
+    pub(super) fn puts(&self) -> u64 {
+        let metas = self.segments.iter().map(|segment| segment.meta());
+        metas.map(|meta| meta.rows - meta.tombstones).sum()
+    }
+
+    /// Numbers of its files.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = u64> {
+        self.segments.iter().map(|segment| segment.meta().number)
+    }
+
+    /// The same run with some of its files.
+    pub(super) fn filter(&self, stays: impl Fn(&Segment) -> bool) -> Self {
+        let segments = self.segments.iter().filter(|segment| stays(segment)).cloned().collect();
+        Self { number: self.number, level: self.level, segments }
+    }
+
+    fn overlaps(&self, first: &[u8], last: &[u8]) -> bool {
+        let at = self.segments.partition_point(|segment| *segment.meta().last_key < *first);
+        self.segments.get(at).is_some_and(|segment| *segment.meta().first_key <= *last)
+    }
+
     fn describe(&self) -> RunRoot {
         let segments = self.segments.iter().map(|segment| segment.meta().clone()).collect();
         RunRoot { number: self.number, level: self.level, segments }
@@ -62,14 +84,30 @@ impl FamilyView {
     pub(super) fn raise_floor(&mut self, floor: Option<Box<[u8]>>) -> u64 {
         // `None` is below every key.
         self.floor = self.floor.take().max(floor);
-        let Some(floor) = &self.floor else { return 0 };
+        let Some(floor) = self.floor.clone() else { return 0 };
+        self.drop_files(|_, segment| segment.meta().last_key <= floor)
+    }
+
+    /// Leaves out the files in which everything is dead, by their first and last key. One with
+    /// tombstones stays as long as there is something older it may hide. Gives their number.
+    pub(super) fn drop_dead(&mut self, dead: impl Fn(&[u8], &[u8]) -> bool) -> u64 {
+        self.drop_files(|older, segment| {
+            let meta = segment.meta();
+            let (first, last) = (&meta.first_key, &meta.last_key);
+            let hides = || older.iter().any(|run| run.overlaps(first, last));
+            dead(first, last) && (meta.tombstones == 0 || !hides())
+        })
+    }
+
+    fn drop_files(&mut self, goes: impl Fn(&[Arc<Run>], &Segment) -> bool) -> u64 {
         let mut dropped = 0;
-        for run in &mut self.runs {
-            let dead = run.segments.partition_point(|segment| segment.meta().last_key <= *floor);
-            if dead > 0 {
-                dropped += dead as u64;
-                let segments = run.segments[dead..].to_vec();
-                *run = Arc::new(Run { number: run.number, level: run.level, segments });
+        for at in 0..self.runs.len() {
+            let (older, run) = (&self.runs[..at], &self.runs[at]);
+            let left = run.filter(|segment| !goes(older, segment));
+            let gone = run.segments.len() - left.segments.len();
+            if gone > 0 {
+                dropped += gone as u64;
+                self.runs[at] = Arc::new(left);
             }
         }
         self.runs.retain(|run| !run.segments.is_empty());

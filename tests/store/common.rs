@@ -121,6 +121,26 @@ impl Liveness for Model {
     fn dead_up_to(&self, family: Family) -> Option<Vec<u8>> {
         self.floors.get(&family).cloned()
     }
+
+    fn dead_between(&self, family: Family, first: &[u8], last: &[u8]) -> bool {
+        let mut rows = self.rows.range((family, first.to_vec())..=(family, last.to_vec()));
+        rows.all(|(row, _)| self.is_dead(row))
+    }
+
+    fn live_rows(&self, family: Family) -> Option<u64> {
+        (family == Family::Record).then(|| self.live(family, &[]).len() as u64)
+    }
+}
+
+/// Reading a damaged store shows what is right, or an error.
+pub(crate) fn check_version(model: &Model, version: &Version, context: &str) {
+    for family in Family::ALL {
+        match read(version, family, &[]) {
+            Ok(found) => assert_eq!(found, model.live(family, &[]), "{context}"),
+            Err(StoreError::Corrupt { .. }) => {}
+            Err(error) => panic!("{context}: {error}"),
+        }
+    }
 }
 
 pub(crate) type Rows = Vec<(Vec<u8>, Vec<u8>)>;

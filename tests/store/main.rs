@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
 
 mod common;
+mod golden;
 mod merges;
 mod model;
+mod rot;
 mod sweep;

@@ -17,6 +17,16 @@ fn rows(numbers: impl IntoIterator<Item = u64>, value: Option<&[u8]>) -> Changes
     numbers.into_iter().map(row).collect()
 }
 
+/// A value that compression does not shrink, so that there are several files.
+fn noise(number: u64) -> Vec<u8> {
+    let mut state = number;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(99);
+        (state >> 56) as u8
+    };
+    (0..100).map(|_| next()).collect()
+}
+
 /// Commits on top of a model.
 struct Rig {
     disk: SimDisk,
@@ -115,15 +125,6 @@ fn nothing_is_left_of_nothing() {
 #[test]
 fn files_below_the_floor_go_unread() {
     let mut rig = Rig::new();
-    // Values that do not shrink, so that there are several files.
-    let noise = |number: u64| {
-        let mut state = number;
-        let mut next = || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(99);
-            (state >> 56) as u8
-        };
-        (0..100).map(|_| next()).collect::<Vec<u8>>()
-    };
     let changes: Changes =
         (0..100).map(|number| ((Family::Scheduled, key(number)), Some(noise(number)))).collect();
     rig.commit(&changes, None);
@@ -166,6 +167,52 @@ fn a_floor_may_rise_above_a_merge() {
     assert!(rig.store.merge_step(&mut merge, u64::MAX).unwrap());
     rig.check();
     assert_eq!(rig.scheduled().runs, 1);
+}
+
+/// Goal: what overlaps nothing is not written again. Method: runs of keys that only rise, like those
+/// of a queue that grows.
+#[test]
+fn rising_runs_are_joined_unread() {
+    let mut rig = Rig::new();
+    for commit in 0..9 {
+        let own = commit * 100..commit * 100 + 40;
+        rig.commit(&own.map(|at| ((Family::Ready, key(at)), Some(noise(at)))).collect(), None);
+        merge_all(&mut rig.store).unwrap();
+        rig.check();
+    }
+    let stats = rig.store.stats();
+    let ready = stats.family(Family::Ready);
+    assert_eq!((ready.runs, ready.rows, stats.merges), (1, 360, 4));
+    assert!(stats.merged_bytes < stats.flushed_bytes / 2, "{stats:?}");
+}
+
+/// Goal: files in which everything has died go unread, wherever they lie; and when what is left is
+/// less than half, the rest is merged, once. Method: rows of two families die.
+#[test]
+fn what_dies_in_the_middle_goes() {
+    let mut rig = Rig::new();
+    let rows = |family: Family| (0..100u64).map(move |at| ((family, key(at)), Some(noise(at))));
+    rig.commit(&rows(Family::Ready).chain(rows(Family::Record)).collect(), None);
+    let files = rig.store.stats();
+    // All of a range of one family, and two in three of the other.
+    let dead = |family: Family, at: u64| match family {
+        Family::Ready => (20..80).contains(&at),
+        _ => !at.is_multiple_of(3),
+    };
+    let dying = [Family::Ready, Family::Record].into_iter().flat_map(|family| {
+        (0..100).filter(move |at| dead(family, *at)).map(move |at| (family, key(at)))
+    });
+    let next = Arc::new(rig.model.after(&Changes::new(), None, dying));
+    commit(&mut rig.store, &Changes::new(), &next).unwrap();
+    rig.model = next;
+    rig.check();
+    let stats = rig.store.stats();
+    let left = |family: Family| stats.family(family).files;
+    assert!(left(Family::Ready) < files.family(Family::Ready).files, "{stats:?}");
+    assert_eq!(left(Family::Record), files.family(Family::Record).files);
+    assert_eq!(merge_all(&mut rig.store).unwrap(), 1);
+    rig.check();
+    assert_eq!(rig.store.stats().family(Family::Record).rows, 34);
 }
 
 /// Goal: there is one merge at a time; a plan that no longer fits is refused; a merge that is
@@ -233,4 +280,16 @@ fn a_flush_refuses_families_out_of_order() {
     assert!(matches!(refused, Err(StoreError::BadRow(_))));
     drop(flush);
     check_files(&rig.disk, &rig.store, "");
+}
+
+/// Goal: versions are shared with threads that read, store and merges move to the one that writes.
+#[test]
+fn versions_are_shared_and_stores_move() {
+    fn shared<T: Send + Sync>() {}
+    fn moves<T: Send>() {}
+    shared::<Version>();
+    moves::<postdate::store::MergeCursor>();
+    moves::<postdate::store::Store>();
+    moves::<postdate::store::Flush>();
+    moves::<postdate::store::Merge>();
 }

@@ -217,6 +217,32 @@ fn a_store_goes_on_after_an_error() {
     }
 }
 
+/// Goal: a merge that cannot read leaves everything as it was. Method: every read fails once.
+#[test]
+fn a_store_goes_on_after_an_error_at_every_read() {
+    let story = story();
+    let whole = SimDisk::new();
+    run(&whole, &story);
+    for at in 0..whole.reads() {
+        let disk = SimDisk::new();
+        disk.fail_read_at(at, Repeat::Once);
+        let (mut store, _) = open(&disk).unwrap();
+        for (changes, next) in &story {
+            let again = commit(&mut store, changes, next).is_err();
+            if again {
+                commit(&mut store, changes, next).unwrap();
+            }
+            if merge_all(&mut store).is_err() {
+                merge_all(&mut store).unwrap();
+            }
+        }
+        disk.clear_faults();
+        let shown = model_of(&story, COMMITS).check(&store.version());
+        shown.unwrap_or_else(|why| panic!("read {at}: {why}"));
+        check_files(&disk, &store, &format!("read {at}"));
+    }
+}
+
 /// Goal: an unreadable file stops the opening, names itself and changes nothing.
 #[test]
 fn an_error_at_every_read_of_an_opening() {

@@ -5,24 +5,19 @@ use std::ops::Range;
 
 use zstd::bulk::{Compressor, Decompressor};
 
+use crate::base::limits::{STORE_KEY_BYTES_MAX, STORE_VALUE_BYTES_MAX};
 use crate::store::segment::layout::{Damaged, salted_checksum, u32_at};
 use crate::store::{Compression, Value};
 
 /// Length of the header of a block.
 pub(super) const HEADER_BYTES: usize = 16;
-/// Largest [`SegmentOptions::block_bytes`](super::SegmentOptions::block_bytes).
-pub(super) const BLOCK_BYTES_MAX: usize = 1 << 20;
-/// Longest key.
-pub(super) const KEY_BYTES_MAX: usize = 255;
-/// Longest value.
-pub(super) const VALUE_BYTES_MAX: usize = 2 << 20;
 /// Longest block before and after compression, header aside. A longer one is damage.
 pub(super) const RAW_BYTES_MAX: usize = ROW_BYTES_MAX;
 
 /// What a buffer keeps, bytes, when a row that needed more is done with.
 const KEPT_BYTES_MAX: usize = 64 * 1024;
 /// A row at its longest: two lengths of a byte, the tag, key and value.
-const ROW_BYTES_MAX: usize = 2 + TAG_BYTES_MAX + KEY_BYTES_MAX + VALUE_BYTES_MAX;
+const ROW_BYTES_MAX: usize = 2 + TAG_BYTES_MAX + STORE_KEY_BYTES_MAX + STORE_VALUE_BYTES_MAX;
 /// Bytes of the tag of the longest value.
 const TAG_BYTES_MAX: usize = 4;
 
@@ -230,7 +225,7 @@ impl Rows {
         let value_at = key_at + suffix;
         let end = value_at + (tag as usize).saturating_sub(1);
         let row = rest.get(..end).ok_or(CUT)?;
-        if shared > self.key.len() || !(1..=KEY_BYTES_MAX).contains(&(shared + suffix)) {
+        if shared > self.key.len() || !(1..=STORE_KEY_BYTES_MAX).contains(&(shared + suffix)) {
             return Err(Damaged("a row has a wrong key"));
         }
         if self.left == 1 && row.len() < rest.len() {

@@ -6,12 +6,15 @@ use std::ops::Bound;
 use proptest::prelude::*;
 
 use super::*;
+use crate::base::limits::{STORE_BLOCK_RANGE_BYTES, STORE_VALUE_BYTES_MAX};
 use crate::sim::{FaultKind, Repeat, SimDisk};
 use crate::store::{Value, key};
 
 const NUMBER: u64 = 7;
+const BLOCK_BYTES_MAX: usize = *STORE_BLOCK_RANGE_BYTES.end();
 const FAMILY: Family = Family::Scheduled;
 
+type Row = (Vec<u8>, Option<Vec<u8>>);
 type Rows = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
 fn path() -> &'static Path {
@@ -52,7 +55,7 @@ fn open(disk: &SimDisk) -> Result<Arc<Segment>, StoreError> {
 }
 
 /// Rows of a cursor, and the error it ended with.
-fn read_from(segment: &Arc<Segment>, from: &[u8]) -> (Vec<(Vec<u8>, Option<Vec<u8>>)>, bool) {
+fn read_from(segment: &Arc<Segment>, from: &[u8]) -> (Vec<Row>, bool) {
     let mut rows = Vec::new();
     let mut cursor = segment.cursor(from);
     loop {
@@ -77,7 +80,8 @@ fn options(block_bytes: usize, compression: Compression) -> SegmentOptions {
 fn some_rows(count: u64) -> Rows {
     let row = |n: u64| {
         let key = key::scheduled(crate::base::id::Key { due_ms: 1 + n / 3, sequence: n * 7 });
-        let value = (n % 5 != 0).then(|| format!("{n}").repeat(n as usize % 9).into_bytes());
+        let value =
+            (!n.is_multiple_of(5)).then(|| format!("{n}").repeat(n as usize % 9).into_bytes());
         (key.to_vec(), value)
     };
     (0..count).map(row).collect()
@@ -253,16 +257,16 @@ fn newer_and_missing_are_told_from_damage() {
 #[test]
 fn bounds_hold() {
     let disk = disk();
-    for block_bytes in [511, block::BLOCK_BYTES_MAX + 1] {
+    for block_bytes in [511, BLOCK_BYTES_MAX + 1] {
         let options = options(block_bytes, Compression::None);
         let refused = SegmentWriter::create(&disk, path(), FAMILY, NUMBER, options).err().unwrap();
         assert!(matches!(refused, StoreError::BadOptions(_)));
     }
     for compression in [Compression::None, Compression::Zstd] {
-        let options = options(block::BLOCK_BYTES_MAX, compression);
+        let options = options(BLOCK_BYTES_MAX, compression);
         let mut writer = SegmentWriter::create(&disk, path(), FAMILY, NUMBER, options).unwrap();
-        let most = vec![b'x'; block::VALUE_BYTES_MAX];
-        let over = vec![b'x'; block::VALUE_BYTES_MAX + 1];
+        let most = vec![b'x'; STORE_VALUE_BYTES_MAX];
+        let over = vec![b'x'; STORE_VALUE_BYTES_MAX + 1];
         let mut refused = |key: &[u8], value: &[u8]| {
             let refused = writer.put(key, Value::Put(value)).unwrap_err();
             assert!(matches!(refused, StoreError::BadRow(_)));
@@ -378,7 +382,7 @@ fn a_failed_write_is_told() {
 }
 
 /// Goal: a segment may be read by two threads, and outlives its name. Method: the compiler; and a
-/// file that is removed.
+/// file that is removed, or made anew by mistake.
 #[test]
 fn a_segment_is_shared_and_outlives_its_name() {
     fn shared<T: Send + Sync>(_: &T) {}
@@ -387,6 +391,7 @@ fn a_segment_is_shared_and_outlives_its_name() {
     let rows = some_rows(50);
     write(&disk, &rows, SegmentOptions::default());
     let segment = open(&disk).unwrap();
+    write(&disk, &some_rows(1), SegmentOptions::default());
     disk.remove(path()).unwrap();
     shared(&segment);
     moved(&segment.cursor(&[]));

@@ -2,12 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::base::limits::{STORE_BLOCK_RANGE_BYTES, STORE_KEY_BYTES_MAX, STORE_VALUE_BYTES_MAX};
 use crate::env::{Disk, DiskFile, OpenMode};
 use crate::store::error::Context;
 use crate::store::key::tail;
-use crate::store::segment::block::{
-    BLOCK_BYTES_MAX, BlockBuilder, KEY_BYTES_MAX, Packer, VALUE_BYTES_MAX,
-};
+use crate::store::segment::block::{BlockBuilder, Packer};
 use crate::store::segment::index::{Entry, IndexBuilder};
 use crate::store::segment::layout::{FOOTER_BYTES, Footer, encode_header, salted_checksum};
 use crate::store::segment::{SegmentMeta, SegmentOptions};
@@ -15,8 +14,6 @@ use crate::store::{Family, StoreError, Value};
 
 /// Bytes gathered for one write.
 const WRITE_BYTES: usize = 1 << 20;
-/// Smallest [`SegmentOptions::block_bytes`].
-const BLOCK_BYTES_MIN: usize = 512;
 
 /// Writes a segment. After an error, and when dropped unfinished, it leaves a file that is none:
 /// remove it.
@@ -38,7 +35,7 @@ pub struct SegmentWriter {
 }
 
 impl SegmentWriter {
-    /// Begins a file; one that has the name already is overwritten.
+    /// Begins a file; one that has the name already is removed.
     ///
     /// # Errors
     /// [`StoreError::BadOptions`], [`StoreError::Full`], [`StoreError::Io`].
@@ -49,12 +46,15 @@ impl SegmentWriter {
         number: u64,
         options: SegmentOptions,
     ) -> Result<Self, StoreError> {
-        if !(BLOCK_BYTES_MIN..=BLOCK_BYTES_MAX).contains(&options.block_bytes) {
+        if !STORE_BLOCK_RANGE_BYTES.contains(&options.block_bytes) {
             return Err(StoreError::BadOptions("a block has from 512 bytes to 1 MiB"));
         }
         let packer = Packer::new(options.compression).context("prepare", path)?;
+        // Another file under this name is removed and not emptied: somebody may have it mapped.
+        if disk.exists(path).context("look for", path)? {
+            disk.remove(path).context("remove", path)?;
+        }
         let file = disk.open(path, OpenMode::Write).context("create", path)?;
-        file.set_len(0).context("empty", path)?;
         let meta = SegmentMeta {
             number,
             family,
@@ -91,10 +91,10 @@ impl SegmentWriter {
             Value::Put(value) => value.len(),
             Value::Tombstone => 0,
         };
-        if !(1..=KEY_BYTES_MAX).contains(&key.len()) {
+        if !(1..=STORE_KEY_BYTES_MAX).contains(&key.len()) {
             return Err(StoreError::BadRow("a key has from 1 to 255 bytes"));
         }
-        if value_bytes > VALUE_BYTES_MAX {
+        if value_bytes > STORE_VALUE_BYTES_MAX {
             return Err(StoreError::BadRow("a value has at most 2 MiB"));
         }
         let shared = key.iter().zip(&self.last_key).take_while(|(new, last)| new == last).count();
