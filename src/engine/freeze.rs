@@ -209,7 +209,8 @@ impl Engine {
             );
             for (lane, marks) in d.queue.all_marks() {
                 // What is in memory is about to lie below.
-                let cold_to = if d.queue.in_memory(lane) { self.next_position - 1 } else { marks.cold_to };
+                let cold_to =
+                    if d.queue.in_memory(lane) { self.next_position - 1 } else { marks.cold_to };
                 if marks.handed_to > 0 || cold_to > 0 {
                     let handed_to = marks.handed_to;
                     let lane = Event::LaneRestored { destination: d.id, lane, handed_to, cold_to };
@@ -231,8 +232,11 @@ impl Engine {
     pub fn frozen_lies_below(&mut self, chunks: &[TopicChunk]) -> Remains {
         let Some(freezing) = self.freezing.take() else { return Remains(None, None, None) };
         self.memory_bytes -= self.messages.frozen_bytes();
-        let remains =
-            Remains(self.messages.drop_frozen(), self.wheel.drop_frozen(), self.frozen_tombs.take());
+        let remains = Remains(
+            self.messages.drop_frozen(),
+            self.wheel.drop_frozen(),
+            self.frozen_tombs.take(),
+        );
         self.below_sequence = freezing.below_sequence;
         self.thawed_to = self.fired_to;
         self.portions.clear();
@@ -360,13 +364,13 @@ impl Frozen {
         let mut chunks = self.chunks.clone();
         let mut at = 0;
         for row in ready {
-            let (Place::Ready { destination, position, .. }, Some(entry)) =
-                (row.place, row.entry)
+            let (Place::Ready { destination, position, .. }, Some(entry)) = (row.place, row.entry)
             else {
                 continue;
             };
             // Both are in order of (destination, offset).
-            while chunks.get(at).is_some_and(|c| (c.destination, c.end) <= (destination, position)) {
+            while chunks.get(at).is_some_and(|c| (c.destination, c.end) <= (destination, position))
+            {
                 at += 1;
             }
             if let Some(chunk) = chunks.get_mut(at)

@@ -372,7 +372,10 @@ impl Engine {
     /// is gone counts no more either.
     pub(super) fn counts(&self, row: &Stored<'_>) -> bool {
         self.tombs.get(&row.id.sequence()) != Some(&row.place)
-            && self.frozen_tombs.as_ref().is_none_or(|t| t.get(&row.id.sequence()) != Some(&row.place))
+            && self
+                .frozen_tombs
+                .as_ref()
+                .is_none_or(|t| t.get(&row.id.sequence()) != Some(&row.place))
             && self.destination(row.destination).is_some()
     }
 

@@ -7,6 +7,7 @@ use crate::journal::Position;
 use crate::journal::chain::Link;
 use crate::journal::damage::Aside;
 use crate::journal::error::JournalError;
+use crate::journal::layout::segment_path;
 use crate::journal::reader::{FIRST_FRAME, SegmentReader};
 use crate::journal::recovery::{Replay, Torn};
 
@@ -96,7 +97,7 @@ impl Replay<'_> {
         at: u64,
         behind: Behind,
     ) -> Result<Result<Taken, String>, JournalError> {
-        let (segment, path) = (reader.segment, reader.path.clone());
+        let segment = reader.segment;
         let expected = self.found.next.first_frame;
         let frame = match reader.frame(at)? {
             Ok(frame) => frame,
@@ -121,7 +122,10 @@ impl Replay<'_> {
             recovered.payload_bytes += frame.payload.len() as u64;
             recovered.last = Some(header.meta);
             let taken = (self.on_batch)(&header.meta, frame.payload, position);
-            taken.map_err(|why| JournalError::Replay { file: path, offset: at, why })?;
+            taken.map_err(|why| {
+                let file = segment_path(self.dir, segment);
+                JournalError::Replay { file, offset: at, why }
+            })?;
         }
         self.found.next.first_frame = frame.next_number();
         let own = header.durable_segment == segment;

@@ -7,11 +7,10 @@ use crate::base::destination::Kind;
 use crate::base::id::{DestinationId, Key};
 use crate::base::stored::Place;
 use crate::codec::{checkpoint, event, row};
+use crate::env::clock::Clock;
 use crate::engine::{Frozen, Row, TopicChunk};
 use crate::store::key::{self, ReadyKey};
-use crate::store::{
-    Family, Flush, Liveness, Merge, Store, StoreError, StoreStats, Value, Version,
-};
+use crate::store::{Family, Flush, Liveness, Merge, Store, StoreError, StoreStats, Value, Version};
 
 use super::below::KIND_PLACE;
 
@@ -40,11 +39,12 @@ pub(super) struct Writer {
     merge: Option<Merge>,
     /// A merge met damage: nothing is merged any more until a restart.
     no_merges: bool,
+    clock: Arc<dyn Clock>,
 }
 
 impl Writer {
-    pub(super) fn new(store: Store) -> Self {
-        Self { store, merge: None, no_merges: false }
+    pub(super) fn new(store: Store, clock: Arc<dyn Clock>) -> Self {
+        Self { store, merge: None, no_merges: false, clock }
     }
 
     pub(super) fn version(&self) -> Arc<Version> {
@@ -58,7 +58,9 @@ impl Writer {
     /// Writes what was frozen and makes it the truth.
     pub(super) fn flush(&mut self, job: &Job) -> Result<Flushed, StoreError> {
         let Job { frozen, journal_from } = job;
+        let begun = self.clock.mono_ns();
         let (scheduled, ready) = frozen.rows();
+        let sorted = self.clock.mono_ns();
         let mut flush = self.store.flush();
         write(&mut flush, frozen, &scheduled)?;
         write(&mut flush, frozen, &ready)?;
@@ -76,7 +78,17 @@ impl Writer {
         let chunks = frozen.chunks(&ready);
         let events = frozen.checkpoint(&chunks, &|event, out| event::encode(event, out));
         let bytes = checkpoint::encode(&frozen.meta(), &events);
+        let written = self.clock.mono_ns();
         self.store.commit(flush, &bytes, *journal_from, Arc::new(Known::of(frozen)))?;
+        let ms = |from: u64, to: u64| to.saturating_sub(from) / 1_000_000;
+        tracing::debug!(
+            scheduled = scheduled.len(),
+            ready = ready.len(),
+            sort_ms = ms(begun, sorted),
+            write_ms = ms(sorted, written),
+            commit_ms = ms(written, self.clock.mono_ns()),
+            "messages written out"
+        );
         Ok(Flushed { chunks, journal_from: *journal_from })
     }
 

@@ -176,6 +176,7 @@ pub(super) fn recover(
         torn_bytes: recovered.torn.map_or(0, |torn| torn.bytes),
     };
     let (version, store_stats) = (store.version(), store.stats());
+    let background = start_writer(Writer::new(store, clock.clone()))?;
     let parts = Parts {
         engine,
         journal: Box::new(journal),
@@ -183,7 +184,7 @@ pub(super) fn recover(
         clock,
         version,
         store_stats,
-        background: start_writer(Writer::new(store))?,
+        background,
         disk,
         options,
     };
