@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::base::destination::Kind;
+use crate::base::event::Control;
 use crate::base::id::{DestinationId, Key};
 use crate::base::lifecycle::State;
 use crate::base::limits;
@@ -23,6 +24,8 @@ pub(super) struct Destination {
     pub(super) scheduled: u64,
     pub(super) ready: u64,
     pub(super) in_flight: u64,
+    /// What operators have decided about it.
+    pub(super) control: Control,
     pub(super) queue: Queue,
     pub(super) topic: Topic,
     /// Attached subscriptions.
@@ -42,6 +45,7 @@ impl Destination {
             scheduled: 0,
             ready: 0,
             in_flight: 0,
+            control: Control::default(),
             queue: Queue::default(),
             topic: Topic { first_offset: 1, ..Topic::default() },
             subscribers: Vec::new(),
@@ -131,6 +135,33 @@ impl Queue {
             }
         }
         sequence
+    }
+
+    /// Takes from the front of what came back and of each lane, at most `most`, for as long as
+    /// `take` says yes. Returns how many it took.
+    pub(super) fn take_heads(&mut self, most: usize, mut take: impl FnMut(u64) -> bool) -> usize {
+        let mut taken = 0;
+        for lane in 0..LANES {
+            let back = limits::PRIORITY_MAX - lane as u8;
+            let from = (back, Key::default());
+            while taken < most
+                && let Some(&first) = self.returned.range(from..).next()
+                && first.0 == back
+                && take(first.1.sequence)
+            {
+                self.returned.remove(&first);
+                taken += 1;
+            }
+            while taken < most
+                && let Some(&first) = self.lanes[lane].front()
+                && take(first)
+            {
+                self.pop_lane(lane);
+                taken += 1;
+            }
+        }
+        self.len -= taken as u64;
+        taken
     }
 
     /// Drops every sequence for which `keep` says no.

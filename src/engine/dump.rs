@@ -20,6 +20,7 @@ impl Engine {
                 destination: destination.id,
                 name: &destination.name,
                 first_offset: destination.topic.first_offset,
+                control: destination.control,
             });
         }
         for (number, durable) in &self.durables {
@@ -41,8 +42,8 @@ impl Engine {
         let mut order: Vec<(DestinationId, u64, Key)> = Vec::new();
         for sequence in self.messages.sequences() {
             let Some(entry) = self.messages.get(sequence) else { continue };
-            // The dead have no destination to come back to.
-            if self.destination(entry.destination).is_some() {
+            // What was deleted or purged has nowhere to come back to.
+            if self.stands(sequence, entry) {
                 let key = Key { due_ms: entry.due_ms, sequence };
                 order.push((entry.destination, entry.offset, key));
             }

@@ -79,8 +79,8 @@ impl Engine {
     }
 
     /// Lets held-back messages go, at most `limit`, until `most` became ready. Returns how many left
-    /// and how many of them became ready: one whose destination was deleted is dropped, and does
-    /// not count, because a baseline leaves it out and replay from there would let go of another.
+    /// and how many of them became ready: one whose destination was deleted or purged is dropped, and
+    /// does not count, because a baseline leaves it out and replay from there would let go of another.
     fn release_held(
         &mut self,
         clock: ClockKind,
@@ -102,15 +102,18 @@ impl Engine {
         (left, ready)
     }
 
-    /// Makes a message ready. `false`: its destination was deleted meanwhile, it is dropped.
+    /// Makes a message ready. `false`: its destination was deleted or purged meanwhile, it is
+    /// dropped.
     fn fire_ready(&mut self, sequence: u64) -> bool {
         let Some(entry) = self.messages.get(sequence) else { return false };
-        let destination = entry.destination;
-        let Some(destination) = self.destination_mut(destination) else {
+        if !self.stands(sequence, entry) {
             self.forget(sequence);
             return false;
-        };
-        destination.scheduled -= 1;
+        }
+        let destination = entry.destination;
+        if let Some(destination) = self.destination_mut(destination) {
+            destination.scheduled -= 1;
+        }
         self.totals.fired += 1;
         self.make_ready(sequence);
         true
@@ -226,12 +229,16 @@ impl Engine {
         for id in topics {
             let Some(destination) = self.destination(id) else { continue };
             let topic = &destination.topic;
+            let age_ms = match destination.control.max_age_ms {
+                0 => self.config.topic_age_ms,
+                ms => ms,
+            };
             let mut drop = 0;
             let mut count = topic.log.len() as u64;
             let mut bytes = topic.bytes;
             for kept in &topic.log {
                 let Some(entry) = self.messages.get(kept.sequence) else { break };
-                let end = kept.since_mono_ms.saturating_add(self.config.topic_age_ms);
+                let end = kept.since_mono_ms.saturating_add(age_ms);
                 let old = end < self.now.mono_ms;
                 if count <= self.config.topic_messages && bytes <= self.config.topic_bytes && !old {
                     break;

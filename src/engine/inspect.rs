@@ -49,7 +49,7 @@ impl Engine {
             looked_at += 1;
             if let Some(entry) = self.messages.get(key.sequence)
                 && only.is_none_or(|only| entry.destination == only)
-                && self.destination(entry.destination).is_some()
+                && self.stands(key.sequence, entry)
             {
                 page.entries.push(self.status(self.id_of(key.sequence, entry.id_due_ms)));
             }
@@ -123,6 +123,9 @@ impl Engine {
             in_flight: d.in_flight,
             consumers: d.subscribers.len() as u64,
             next_offset: if d.kind.is_queue() { 0 } else { d.topic.next_offset() },
+            paused: d.control.paused,
+            max_messages: d.control.max_messages,
+            max_age_ms: d.control.max_age_ms,
         })
     }
 
@@ -165,6 +168,7 @@ impl Engine {
             ("rescheduled_total", t.rescheduled),
             ("dead_total", t.dead),
             ("expired_total", t.expired),
+            ("purged_total", t.purged),
         ]
     }
 }

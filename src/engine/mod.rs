@@ -15,6 +15,7 @@
 mod acknowledge;
 mod apply;
 mod attach;
+mod control;
 mod cursor;
 mod dedup;
 mod deliver;
@@ -39,6 +40,7 @@ use crate::base::limits;
 use crate::base::time::{ClockKind, Now};
 use crate::wheel::Wheel;
 
+use control::Sweep;
 use dedup::Dedup;
 use destination::Destination;
 use messages::{Messages, NumberMap, Outcomes, SlotId};
@@ -71,6 +73,7 @@ struct Totals {
     rescheduled: u64,
     dead: u64,
     expired: u64,
+    purged: u64,
 }
 
 /// One shard's state and rules.
@@ -106,6 +109,8 @@ pub struct Engine {
     grown: Vec<DestinationId>,
     /// When topics are next swept for old messages, ms.
     next_sweep_mono_ms: u64,
+    /// The look for queue messages past their age.
+    sweep: Sweep,
     lease_timers: BTreeSet<(u64, SlotId)>,
     next_sequence: u64,
     next_subscription: u32,
@@ -140,6 +145,7 @@ impl Engine {
             active: VecDeque::new(),
             grown: Vec::new(),
             next_sweep_mono_ms: 0,
+            sweep: Sweep::default(),
             lease_timers: BTreeSet::new(),
             next_sequence: 1,
             next_subscription: 1,
@@ -203,6 +209,15 @@ impl Engine {
                 let info = self.describe(id).ok_or(Code::DestinationNotFound)?;
                 Ok(Answer::Destination(info))
             }),
+            Command::PurgeDestination { name, scheduled } => {
+                self.purge_destination(&name, scheduled, sink)
+            }
+            Command::PauseDestination { name, paused } => {
+                self.pause_destination(&name, paused, sink)
+            }
+            Command::LimitDestination { name, max_messages, max_age_ms } => {
+                self.limit_destination(&name, max_messages, max_age_ms, sink)
+            }
             Command::Stats => Ok(Answer::Stats(self.stats())),
         };
         let answer = answer.unwrap_or_else(Answer::Failed);
@@ -226,7 +241,7 @@ impl Engine {
     /// Whether the next step has something to do without any new input.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        !self.active.is_empty() || !self.grown.is_empty()
+        !self.active.is_empty() || !self.grown.is_empty() || self.sweep.under_way()
     }
 
     /// How long nothing will happen by itself, in ms from the current step's time. `None`: for
@@ -293,6 +308,7 @@ impl Engine {
     fn activate(&mut self, id: DestinationId) {
         if let Some(Some(destination)) = self.destinations.get_mut(id.0 as usize)
             && !destination.active
+            && !destination.control.paused
             && !destination.subscribers.is_empty()
         {
             destination.active = true;

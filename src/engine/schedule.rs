@@ -62,9 +62,7 @@ impl Engine {
     /// Where a message stands and its current due time (0 when not known).
     pub(super) fn state_of(&self, id: MessageId) -> (State, u64) {
         match self.live(id) {
-            Some(entry) if self.destination(entry.destination).is_some() => {
-                (entry.state, entry.due_ms)
-            }
+            Some(entry) if self.stands(id.sequence(), entry) => (entry.state, entry.due_ms),
             Some(_) => (State::Gone, 0),
             None => (self.outcome_of(id), 0),
         }

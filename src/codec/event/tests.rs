@@ -31,7 +31,12 @@ fn samples() -> Vec<Event<'static>> {
         Event::TopicAcknowledged { subscription: 1, from: 2, to: 3 },
         Event::TopicTrimmed { destination, before: 8 },
         Event::Counters { next_sequence: 1, next_destination: 2, next_subscription: 3 },
-        Event::DestinationRestored { destination, name: "/topic/t", first_offset: 4 },
+        Event::DestinationRestored {
+            destination,
+            name: "/topic/t",
+            first_offset: 4,
+            control: Control { paused: true, max_messages: 21, max_age_ms: 22, purged_before: 23 },
+        },
         Event::Restored {
             id,
             destination,
@@ -45,6 +50,22 @@ fn samples() -> Vec<Event<'static>> {
         },
         Event::Finished { id, state: State::Cancelled },
         Event::DedupRemembered { destination, dedup: b"d", id, until_mono_ms: 12 },
+        Event::DestinationPurged {
+            destination,
+            ready: true,
+            scheduled: false,
+            before: 43,
+            spared: Sequences::from_bytes(&[1; 16]).unwrap(),
+        },
+        Event::DestinationPurged {
+            destination,
+            ready: false,
+            scheduled: true,
+            before: 44,
+            spared: Sequences::default(),
+        },
+        Event::DestinationPaused { destination, paused: true },
+        Event::DestinationLimited { destination, max_messages: 31, max_age_ms: 32 },
     ]
 }
 
@@ -77,4 +98,14 @@ fn every_cut_is_an_error_and_no_flip_panics() {
             }
         }
     }
+}
+
+#[test]
+fn sequences_read_back_and_none_is_cut() {
+    let all = [0, 1, u64::MAX, 77];
+    let bytes = Sequences::to_bytes(&all);
+    let sequences = Sequences::from_bytes(&bytes).unwrap();
+    assert_eq!(sequences.iter().collect::<Vec<_>>(), all);
+    assert_eq!(sequences.as_bytes(), bytes);
+    assert_eq!(Sequences::from_bytes(&bytes[1..]), None);
 }

@@ -31,7 +31,7 @@ pub(super) fn check(engine: &Engine) {
             let has_credit = consumer && subscription.has_credit();
             assert_eq!((waits, subscription.waiting), (usize::from(has_credit), has_credit));
             leases(engine, *slot, subscription);
-            if !destination.active {
+            if !destination.active && !destination.control.paused {
                 nothing_waits_for(engine, id, subscription);
             }
         }
@@ -44,6 +44,11 @@ fn counters(engine: &Engine) {
     for sequence in engine.messages.sequences() {
         let entry = engine.messages.get(sequence).unwrap();
         bytes += entry.memory_bytes();
+        // Purged and not met yet: not counted any more.
+        let deleted = engine.destination(entry.destination).is_none();
+        if !deleted && !engine.stands(sequence, entry) {
+            continue;
+        }
         let count = counts.entry(entry.destination).or_default();
         match entry.state {
             State::Scheduled => count.scheduled += 1,

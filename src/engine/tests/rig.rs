@@ -83,6 +83,7 @@ impl Rig {
         }
         self.engine.run_timers(limit, &mut sink);
         self.engine.dispatch(limit, &mut sink);
+        self.engine.expire_old(limit, &mut sink);
         self.engine.retain_topics(limit, &mut sink);
         if fired.any || !sink.0.is_empty() {
             self.journal.push((self.engine.batch_meta(), sink.0));
