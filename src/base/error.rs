@@ -62,7 +62,7 @@ codes! {
     /// The request does not fit the kind of destination.
     WrongKind = 13, "wrong-kind", "use a queue where a queue is needed, a topic where a topic is needed";
     /// The destination holds as many messages as it may.
-    DestinationFull = 14, "destination-full", "consume, cancel or purge messages of the destination, or raise its limit";
+    DestinationFull = 14, "destination-full", "consume, cancel or purge its messages, or raise its limit";
     /// A body over the limit.
     BodyTooLarge = 20, "body-too-large", "send a smaller body, or store it elsewhere and send a reference";
     /// A key or header over the limit, or not UTF-8.

@@ -176,7 +176,7 @@ pub enum Event<'a> {
         /// The dead letter destination it moved to.
         destination: DestinationId,
     },
-    /// A message's time to live passed.
+    /// A message's time to live passed, or the age that its destination allows.
     Expired {
         /// Which.
         id: MessageId,

@@ -10,6 +10,7 @@ use super::invariants;
 use super::rig::{A, B, Rig, START, ack, produce, subscribe_for};
 use crate::base::command::{Answer, Command, Delivery, StartAt, Subscribe};
 use crate::base::config::ShardConfig;
+use crate::base::error::Code;
 use crate::base::id::{MessageId, SessionId};
 use crate::base::lifecycle::State;
 use crate::base::message::{Delay, Message};
@@ -58,6 +59,9 @@ enum Op {
     },
     Limit(Option<usize>),
     Delete(usize),
+    Purge(usize, bool),
+    Pause(usize, bool),
+    Restrict(usize, Option<u64>, Option<u64>),
     Baseline,
     Restart(u64),
 }
@@ -107,6 +111,10 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(mono, wall)| Op::Pass { mono, wall }),
         1 => proptest::option::of(1usize..4).prop_map(Op::Limit),
         1 => (0usize..4).prop_map(Op::Delete),
+        1 => (0usize..4, any::<bool>()).prop_map(|(of, scheduled)| Op::Purge(of, scheduled)),
+        1 => (0usize..4, proptest::bool::weighted(0.4)).prop_map(|(of, on)| Op::Pause(of, on)),
+        1 => (0usize..4, proptest::option::of(0u64..12), proptest::option::of(0u64..3_000))
+            .prop_map(|(of, messages, age)| Op::Restrict(of, messages, age)),
         1 => Just(Op::Baseline),
         1 => (0u64..5_000).prop_map(Op::Restart),
     ]
@@ -209,7 +217,10 @@ impl Walk {
                 let Answer::Produced(r) = self.ask(produce(NAMES[to], &[message])) else {
                     panic!()
                 };
-                let produced = r[0].clone().unwrap();
+                let produced = match &r[0] {
+                    Ok(produced) => *produced,
+                    Err(error) => return assert_eq!(error.code, Code::DestinationFull),
+                };
                 if !produced.duplicate {
                     self.ledger.due.insert(produced.id, Some(due(now, delay)));
                     self.ids.push(produced.id);
@@ -287,6 +298,15 @@ impl Walk {
             Op::Pass { mono, wall } => self.pass(mono, wall),
             Op::Limit(limit) => self.limit = limit,
             Op::Delete(which) => self.delete(which),
+            Op::Purge(which, scheduled) => self.purge(which, scheduled),
+            Op::Pause(which, paused) => {
+                let name = Bytes::from_static(NAMES[which].as_bytes());
+                self.ask(Command::PauseDestination { name, paused });
+            }
+            Op::Restrict(which, max_messages, max_age_ms) => {
+                let name = Bytes::from_static(NAMES[which].as_bytes());
+                self.ask(Command::LimitDestination { name, max_messages, max_age_ms });
+            }
             Op::Baseline => self.rig.baseline(),
             Op::Restart(ms) => {
                 self.ledger.forget_sessions(|_| true);
@@ -359,6 +379,28 @@ impl Walk {
         }
     }
 
+    /// What it dropped is what was there, and nothing of it comes again.
+    fn purge(&mut self, which: usize, scheduled: bool) {
+        let name = Bytes::from_static(NAMES[which].as_bytes());
+        let info = match self.ask(Command::DescribeDestination { name: name.clone() }) {
+            Answer::Destination(info) => info,
+            _ => return,
+        };
+        // Asking takes a step, and the step may hand out or take back.
+        self.check_deliveries();
+        let Answer::Purged(purged) = self.ask(Command::PurgeDestination { name, scheduled }) else {
+            panic!()
+        };
+        assert!(scheduled || purged.scheduled == 0);
+        let there = info.ready + info.scheduled + info.in_flight;
+        assert!(purged.ready + purged.scheduled <= there);
+        for id in self.ids.clone() {
+            if self.rig.state(id) == State::Gone {
+                self.ledger.due.insert(id, None);
+            }
+        }
+    }
+
     /// no_early_delivery, no_ghost, cancelled_stays_cancelled, acked_stays_acked,
     /// redeliveries_say_so.
     fn check_deliveries(&mut self) {
@@ -416,6 +458,9 @@ impl Walk {
             self.rig.engine.open_session(session);
         }
         self.ledger.forget_sessions(|_| true);
+        for name in NAMES.map(|name| Bytes::from_static(name.as_bytes())) {
+            self.ask(Command::PauseDestination { name, paused: false });
+        }
         let all_due = self.rig.now.engine_ms + 2 * DELAY_MAX_MS;
         self.rig.now = Now::all(all_due);
         let queues = NAMES.into_iter().filter(|name| *name != TOPIC).chain(["/dlq/queue/b"]);
