@@ -308,7 +308,6 @@ impl Engine {
     fn activate(&mut self, id: DestinationId) {
         if let Some(Some(destination)) = self.destinations.get_mut(id.0 as usize)
             && !destination.active
-            && !destination.control.paused
             && !destination.subscribers.is_empty()
         {
             destination.active = true;

@@ -131,8 +131,13 @@ fn a_purge_of_what_is_scheduled_takes_the_wheel_the_held_back_and_the_memory() {
         let items = vec![(id, Delay::None)];
         assert_eq!(rig.verdict(Command::Reschedule { items }), (false, State::Gone));
     }
+    // The mark by which those in the store will be dropped, also over a baseline.
+    let mark = |rig: &Rig| rig.engine.destinations[0].as_ref().unwrap().control.purged_before;
+    assert_eq!(mark(&rig), other.sequence() + 1);
     rig.check_replay();
+    rig.baseline();
     rig.restart(60_000);
+    assert_eq!(mark(&rig), other.sequence() + 1);
     rig.subscribe(A, 1, Q, 10);
     rig.subscribe(A, 2, "/queue/other", 10);
     let new = rig.publish(Q, after(1_000));

@@ -111,7 +111,7 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(mono, wall)| Op::Pass { mono, wall }),
         1 => proptest::option::of(1usize..4).prop_map(Op::Limit),
         1 => (0usize..4).prop_map(Op::Delete),
-        1 => (0usize..4, any::<bool>()).prop_map(|(of, scheduled)| Op::Purge(of, scheduled)),
+        3 => (0usize..4, any::<bool>()).prop_map(|(of, scheduled)| Op::Purge(of, scheduled)),
         1 => (0usize..4, proptest::bool::weighted(0.4)).prop_map(|(of, on)| Op::Pause(of, on)),
         1 => (0usize..4, proptest::option::of(0u64..12), proptest::option::of(0u64..3_000))
             .prop_map(|(of, messages, age)| Op::Restrict(of, messages, age)),
