@@ -55,7 +55,7 @@ fn measure_journal(dir: &Path) -> Result<(), JournalError> {
         let disk = Arc::new(OsDisk::default());
         let mut ignore = |_: &BatchMeta, _: &[u8], _| Ok(());
         let (mut journal, _) =
-            journal::open(disk.clone(), dir, options, &mut ignore, &mut |_, _| ())?;
+            journal::open(disk.clone(), dir, options, 0, &mut ignore, &mut |_, _| ())?;
         let mut batch = BatchBuffer::new();
         batch.extend(&vec![0x5A; payload]);
         let count = (512 << 20) / payload;
@@ -69,7 +69,8 @@ fn measure_journal(dir: &Path) -> Result<(), JournalError> {
         times.sort_unstable();
         Box::new(journal).close()?;
         let begin = Instant::now();
-        let (journal, recovered) = journal::open(disk, dir, options, &mut ignore, &mut |_, _| ())?;
+        let (journal, recovered) =
+            journal::open(disk, dir, options, 0, &mut ignore, &mut |_, _| ())?;
         let rate = recovered.payload_bytes as f64 / begin.elapsed().as_secs_f64() / 1e9;
         println!(
             "journal, {payload} byte batches, {durability:?}: append p50 {:.0} us, p99 {:.0} us; \

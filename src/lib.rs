@@ -1,7 +1,7 @@
 //! Postdate: a persistent, durable delayed-message queue engine.
 //!
 //! The crate is both the server (`postdate serve`) and the library behind it. Floors, imports go
-//! down only: `base` < `env`, `codec`, `wheel` < `journal` < `engine` < `shard`, `wire` <
+//! down only: `base` < `env`, `codec`, `wheel` < `journal`, `store` < `engine` < `shard`, `wire` <
 //! `front`, `client` < `cli`. See `docs/architecture.md`.
 
 pub mod base;
@@ -15,6 +15,7 @@ pub mod journal;
 pub mod shard;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
+pub mod store;
 pub mod wheel;
 pub mod wire;
 

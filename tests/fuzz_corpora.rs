@@ -112,6 +112,11 @@ fn message_batch() {
 }
 
 #[test]
+fn segment() {
+    replay("segment", MUTATIONS);
+}
+
+#[test]
 fn the_seeds_are_as_they_are_made_and_get_through() {
     let write = std::env::var_os("POSTDATE_WRITE_SEEDS").is_some();
     for (name, file, bytes) in seeds() {

@@ -43,7 +43,7 @@ pub fn engine(data: &[u8]) -> usize {
             18 => gathered.push(Work::Close(session(&mut input))),
             19 => gathered.push(Work::Open(session(&mut input))),
             20 => rig.restart(),
-            21 => rig.baseline(),
+            21 => rig.flush(),
             22..=25 => {
                 if let Some(work) = raw(&mut input) {
                     gathered.push(work);
@@ -70,7 +70,7 @@ fn config(input: &mut Input<'_>) -> ShardConfig {
         topic_messages: [2, 8, 1_000][usize::from(choice >> 2) % 3],
         topic_bytes: if choice & 0x10 != 0 { 40 } else { limits::TOPIC_BYTES_MAX },
         topic_age_ms: if choice & 0x20 != 0 { 5_000 } else { limits::TOPIC_AGE_MAX_MS },
-        max_memory: if choice & 0x40 != 0 { 2_000 } else { limits::MEMORY_BYTES_MAX },
+        memory: if choice & 0x40 != 0 { 2_000 } else { limits::MEMORY_BYTES },
         max_destinations: if choice & 0x80 != 0 { 2 } else { limits::DESTINATIONS_MAX },
         ..ShardConfig::default()
     }

@@ -8,22 +8,25 @@ mod batch;
 mod engine;
 mod journal;
 mod seeds;
+mod segment;
 mod wire;
 
 pub use batch::message_batch;
 pub use engine::engine;
 pub use journal::{event, journal_frame};
 pub use seeds::seeds;
+pub use segment::segment;
 pub use wire::binary_protocol;
 
 /// A target: takes any bytes, tells how much of them got through.
 pub type Target = fn(&[u8]) -> usize;
 
 /// Every target by the name of its corpus.
-pub const TARGETS: [(&str, Target); 5] = [
+pub const TARGETS: [(&str, Target); 6] = [
     ("binary_protocol", binary_protocol),
     ("engine", engine),
     ("event", event),
     ("journal_frame", journal_frame),
     ("message_batch", message_batch),
+    ("segment", segment),
 ];

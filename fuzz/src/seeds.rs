@@ -17,6 +17,8 @@ use postdate::base::time::{ClockKind, Now};
 use postdate::codec::event::encode;
 use postdate::codec::frame::{BatchBuffer, FrameHeader};
 use postdate::codec::segment::SegmentHeader;
+use postdate::sim::SimDisk;
+use postdate::store::{Compression, SegmentOptions};
 use postdate::wire::binary::{
     DeliverFrame, Hello, HelloAnswer, RequestType, encode_answer, encode_command, encode_ended,
     encode_failure, encode_goodbye, encode_heartbeat, encode_hello, encode_hello_answer,
@@ -32,11 +34,12 @@ pub fn seeds() -> Vec<Seed> {
         ("binary_protocol", "answers", answers()),
         ("binary_protocol", "pushes", pushes()),
         ("event", "live", events(&live())),
-        ("event", "baseline", events(&baseline())),
+        ("event", "checkpoint", events(&checkpoint())),
         ("message_batch", "plain", batch(&[Message::new("one"), Message::new("")])),
         ("message_batch", "full", batch(&messages())),
     ];
     seeds.extend(frames().into_iter().map(|(name, bytes)| ("journal_frame", name, bytes)));
+    seeds.extend(segments().into_iter().map(|(name, bytes)| ("segment", name, bytes)));
     seeds.extend(runs().into_iter().map(|(name, bytes)| ("engine", name, bytes)));
     seeds
 }
@@ -227,7 +230,7 @@ fn live() -> Vec<Event<'static>> {
         Event::DestinationCreated { destination, name: "/queue/a" },
         produced(ClockKind::Mono, false, 0, b""),
         produced(ClockKind::Wall, true, 99, b"dedup"),
-        Event::Cancelled { id },
+        Event::Cancelled { id, destination, due_ms: 9 },
         Event::Rescheduled { id, due_ms: 5, clock: ClockKind::Wall, at_once: true },
         Event::Acknowledged { id },
         Event::Failed { id, reason: FailureReason::Timeout },
@@ -251,7 +254,7 @@ fn live() -> Vec<Event<'static>> {
     ]
 }
 
-fn baseline() -> Vec<Event<'static>> {
+fn checkpoint() -> Vec<Event<'static>> {
     let (id, destination) = (id(42), DestinationId(7));
     let control = Control { paused: true, max_messages: 21, max_age_ms: 22, purged_before: 23 };
     let restored = |state, clock| Event::Restored {
@@ -263,11 +266,28 @@ fn baseline() -> Vec<Event<'static>> {
         clock,
         expires_mono_ms: 6,
         failures: 300,
+        offset: 8,
         content: b"",
     };
     vec![
-        Event::Counters { next_sequence: 1, next_destination: 2, next_subscription: 3 },
-        Event::DestinationRestored { destination, name: "/topic/t", first_offset: 4, control },
+        Event::Counters {
+            next_sequence: 1,
+            next_destination: 2,
+            next_subscription: 3,
+            next_position: 4,
+        },
+        Event::DestinationRestored {
+            destination,
+            name: "/topic/t",
+            first_offset: 4,
+            next_offset: 5,
+            scheduled: 6,
+            ready: 7,
+            control,
+        },
+        Event::LaneRestored { destination, lane: 4, handed_to: 5, cold_to: 6 },
+        Event::ChunkRestored { destination, end: 4, bytes: 5, since_mono_ms: 6 },
+        Event::HandedOut { destination, lane: 4, to: 5 },
         restored(State::Scheduled, ClockKind::Mono),
         restored(State::Dead, ClockKind::Wall),
         Event::Finished { id, state: State::Cancelled },
@@ -294,7 +314,6 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
             now: Now { mono_ms: 1, wall_ms: 2, engine_ms: 3 },
             fired_to: Key { due_ms: 4, sequence: 5 },
             released: [6, 7],
-            baseline: false,
         },
     };
     let frame = |header: &FrameHeader, payload: &[u8]| {
@@ -305,17 +324,36 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
         let used = postdate::codec::frame::HEADER_BYTES + batch.len();
         batch.seal(header)[..used + 8].to_vec()
     };
-    let meta = BatchMeta { baseline: true, ..header.meta };
     let mark = FrameHeader { mark: true, meta: BatchMeta::default(), ..header };
     let segment = SegmentHeader { segment: 9, previous: 8, previous_end: 1 << 33, first_frame: 77 };
     let mut block = [0; FRAME_ALIGN];
     segment.encode(&mut block);
     vec![
         ("batch", frame(&header, &events(&live()))),
-        ("baseline", frame(&FrameHeader { meta, ..header }, &events(&baseline()))),
         ("mark", frame(&mark, &[])),
         // The rest of the block is zeros, and put back when it is read.
         ("segment", block[..64].to_vec()),
+    ]
+}
+
+/// One block with rows of each kind; several, of which some are packed; none.
+fn segments() -> Vec<(&'static str, Vec<u8>)> {
+    let file = |rows: &[(Vec<u8>, Option<Vec<u8>>)], compression| {
+        let options = SegmentOptions { block_bytes: 512, compression };
+        super::segment::write(&SimDisk::new(), rows, options)
+    };
+    let few = [
+        (b"a".to_vec(), Some(b"one".to_vec())),
+        (b"ab".to_vec(), None),
+        (b"abc".to_vec(), Some(vec![])),
+        (b"b".to_vec(), Some(vec![b'x'; 200])),
+    ];
+    let many: Vec<_> =
+        (0..60u8).map(|n| (vec![1, n / 7, n], Some(vec![n; usize::from(n)]))).collect();
+    vec![
+        ("few", file(&few, Compression::None)),
+        ("many", file(&many, Compression::Zstd)),
+        ("none", file(&[], Compression::None)),
     ]
 }
 
@@ -332,7 +370,7 @@ fn runs() -> Vec<(&'static str, Vec<u8>)> {
     let reject = |again: u8| [11, 0, 0, again, 0, 0];
     // Kind and amount of time, wall aside, then the limit of the step.
     let pass = |kind: u8, amount: u8, wall: u8| [26, kind, amount, wall, 0];
-    let (restart, baseline) = ([20], [21]);
+    let (restart, flush) = ([20], [21]);
     let queue: [&[u8]; 10] = [
         &[0],
         &produce(a, 0, 0),
@@ -359,7 +397,7 @@ fn runs() -> Vec<(&'static str, Vec<u8>)> {
         &produce(t, 0, 0),
         &pass(1, 1, 0),
         &[14, 0, 1, 1],
-        &baseline,
+        &flush,
     ];
     let dead: [&[u8]; 13] = [
         &[0x00],
@@ -396,7 +434,7 @@ fn runs() -> Vec<(&'static str, Vec<u8>)> {
         &pause(a, 1),
         &subscribe(0, 2, a, 0, 0),
         &pass(1, 20, 0),
-        &baseline,
+        &flush,
         &pass(5, 90, 0),
         &pause(a, 0),
         &pass(1, 1, 0),
@@ -412,7 +450,7 @@ fn runs() -> Vec<(&'static str, Vec<u8>)> {
         &pass(3, 50, 0),
         &reschedule(2, 6, 90),
         &pass(1 + 5 * 8, 10, 100),
-        &baseline,
+        &flush,
         &pass(1 + 7 * 8, 10, 0x80),
         &restart,
         &pass(7, 40, 0),

@@ -25,8 +25,13 @@ pub struct ShardConfig {
     pub durability: Durability,
     /// Size of a journal segment file in bytes; a multiple of 4096, at least 40 MiB.
     pub segment_bytes: u64,
-    /// Memory that pending messages may take, bytes.
-    pub max_memory: u64,
+    /// Memory that messages should take, bytes: what is more goes to disk. For a short while it may
+    /// be twice as much; new messages are refused at [`limits::MEMORY_TIMES_MAX`] times.
+    pub memory: u64,
+    /// Journal after which what is alive is written out, bytes: what a restart has to read.
+    pub journal_tail: u64,
+    /// Free space on the disk below which new messages are refused, bytes.
+    pub disk_reserve: u64,
     /// Most destinations.
     pub max_destinations: usize,
     /// Messages a topic keeps.
@@ -46,7 +51,9 @@ impl Default for ShardConfig {
         Self {
             durability: Durability::Always,
             segment_bytes: limits::SEGMENT_BYTES,
-            max_memory: limits::MEMORY_BYTES_MAX,
+            memory: limits::MEMORY_BYTES,
+            journal_tail: limits::JOURNAL_TAIL_BYTES,
+            disk_reserve: limits::DISK_RESERVE_BYTES,
             max_destinations: limits::DESTINATIONS_MAX,
             topic_messages: limits::TOPIC_MESSAGES_MAX,
             topic_bytes: limits::TOPIC_BYTES_MAX,

@@ -94,7 +94,7 @@ codes! {
     /// The disk is full.
     DiskFull = 60, "disk-full", "free disk space; acknowledgements and cancels still work";
     /// The memory for pending messages is used up.
-    MemoryFull = 61, "memory-full", "consume or cancel messages, or raise max_memory_mib";
+    MemoryFull = 61, "memory-full", "consume or cancel messages, or raise memory_mib";
     /// A write failed; the shard takes nothing more until restart.
     StorageFailed = 62, "storage-failed", "see the server log, repair the disk, restart the server";
     /// The server has too much work queued.

@@ -20,8 +20,6 @@ pub struct BatchMeta {
     /// Held-back messages that this batch made ready, in key order: first those on the monotonic
     /// clock, then those on the wall clock. Those of deleted destinations do not count.
     pub released: [u32; 2],
-    /// The batch is a baseline: it replaces all state before it.
-    pub baseline: bool,
 }
 
 /// What operators have decided about a destination. All zero, as it begins, restricts nothing.
@@ -145,6 +143,11 @@ pub enum Event<'a> {
     Cancelled {
         /// Which.
         id: MessageId,
+        /// Where it was to go. Said, like its due time, because the message itself may lie in the
+        /// store: no one reads it to forget it.
+        destination: DestinationId,
+        /// Its due time, ms.
+        due_ms: u64,
     },
     /// A scheduled message got another due time.
     Rescheduled {
@@ -213,7 +216,17 @@ pub enum Event<'a> {
         /// The first offset kept.
         before: u64,
     },
-    /// Baseline: numbers that only grow.
+    /// Messages of a queue's lane were handed out. No state changes by it that a restart keeps, but
+    /// it says which messages later events are about.
+    HandedOut {
+        /// Which queue.
+        destination: DestinationId,
+        /// Which lane.
+        lane: u8,
+        /// Everything up to this position was handed out at least once.
+        to: u64,
+    },
+    /// Checkpoint: numbers that only grow.
     Counters {
         /// Next message sequence.
         next_sequence: u64,
@@ -221,8 +234,10 @@ pub enum Event<'a> {
         next_destination: u32,
         /// Next durable subscription number.
         next_subscription: u32,
+        /// Next position of a message that becomes ready.
+        next_position: u64,
     },
-    /// Baseline: a destination as it stands.
+    /// Checkpoint: a destination as it stands.
     DestinationRestored {
         /// Its number.
         destination: DestinationId,
@@ -230,10 +245,38 @@ pub enum Event<'a> {
         name: &'a str,
         /// Topics: first offset kept.
         first_offset: u64,
+        /// Topics: the offset the next message gets.
+        next_offset: u64,
+        /// Scheduled messages that lie in the store.
+        scheduled: u64,
+        /// Ready messages that lie in the store.
+        ready: u64,
         /// What operators have decided about it.
         control: Control,
     },
-    /// Baseline: a message as it stands. Topic messages come in order of offset.
+    /// Checkpoint: a lane of a queue as it stands.
+    LaneRestored {
+        /// Which queue.
+        destination: DestinationId,
+        /// Which lane.
+        lane: u8,
+        /// Everything up to this position was handed out at least once.
+        handed_to: u64,
+        /// Nothing of the lane in the store has a higher position.
+        cold_to: u64,
+    },
+    /// Checkpoint: neighbouring messages of a topic that lie in the store, oldest first.
+    ChunkRestored {
+        /// Which topic.
+        destination: DestinationId,
+        /// Just past the last offset.
+        end: u64,
+        /// Content bytes.
+        bytes: u64,
+        /// When the youngest came, on the monotonic line, ms.
+        since_mono_ms: u64,
+    },
+    /// Checkpoint: a message that is not in the store because it was handed out or held back.
     Restored {
         /// Its id.
         id: MessageId,
@@ -251,17 +294,19 @@ pub enum Event<'a> {
         expires_mono_ms: u64,
         /// Failed deliveries so far.
         failures: u16,
+        /// Once fired: its offset on a topic, its position in a queue.
+        offset: u64,
         /// Encoded content.
         content: &'a [u8],
     },
-    /// Baseline: the outcome of a finished message.
+    /// Checkpoint: the outcome of a finished message.
     Finished {
         /// Which.
         id: MessageId,
         /// How it ended.
         state: State,
     },
-    /// Baseline: a dedup id still remembered. They come in order of expiry.
+    /// Checkpoint: a dedup id still remembered. They come in order of expiry.
     DedupRemembered {
         /// Destination it was used with.
         destination: DestinationId,

@@ -108,8 +108,26 @@ pub const STEP_BYTES_SOFT_MAX: usize = 2 * 1024 * 1024;
 /// Requests taken in one step; large ones count as many.
 pub const STEP_REQUESTS_MAX: usize = 8_192;
 
-/// Default for the memory that pending messages may take, bytes.
-pub const MEMORY_BYTES_MAX: u64 = 8 * 1024 * 1024 * 1024;
+/// Scheduled messages are read back from the store this long before they are due, ms.
+pub const THAW_AHEAD_MS: u64 = 2_000;
+/// Messages read back and not fired yet, and so many in one step.
+pub const THAW_AHEAD_MAX: u64 = 32_768;
+/// Bytes of memory they may take.
+pub const THAW_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Messages of a queue's lane read back at once.
+pub const THAW_LANE_MAX: usize = 1_024;
+/// Messages of a topic read back at once for one subscription.
+pub const THAW_TOPIC_MAX: usize = 256;
+
+/// Default for the memory that messages should take, bytes.
+pub const MEMORY_BYTES: u64 = 256 * 1024 * 1024;
+/// New messages are refused when messages take so many times the memory they should.
+pub const MEMORY_TIMES_MAX: u64 = 4;
+/// Default for the journal after which what is alive is written out, bytes.
+pub const JOURNAL_TAIL_BYTES: u64 = 192 * 1024 * 1024;
+/// Default for the free space on the disk below which new messages are refused, bytes: room for
+/// one more flush of everything in memory, and a checkpoint.
+pub const DISK_RESERVE_BYTES: u64 = 288 * 1024 * 1024;
 
 /// Size of a journal segment file, bytes.
 pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
@@ -117,8 +135,19 @@ pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 pub const FRAME_ALIGN: usize = 4096;
 /// Longest payload of one journal frame, bytes: a full step plus one largest request.
 pub const JOURNAL_PAYLOAD_MAX: usize = 32 * 1024 * 1024;
-/// Live state up to this size, encoded, may be rewritten as a baseline to free journal segments.
-pub const BASELINE_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Longest key of a row in the store, bytes; its length is written in one.
+pub const STORE_KEY_BYTES_MAX: usize = 255;
+/// Longest value of a row in the store, bytes: the longest content and what is kept with it.
+pub const STORE_VALUE_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Default size at which a run of the store begins its next file, bytes.
+pub const STORE_FILE_BYTES: u64 = 16 * 1024 * 1024;
+/// Default number of runs of a level of the store that become one of the next.
+pub const STORE_FANOUT: usize = 16;
+/// Default size of a block in the store before compression, bytes.
+pub const STORE_BLOCK_BYTES: usize = 8 * 1024;
+/// Sizes a block in the store may be given, bytes.
+pub const STORE_BLOCK_RANGE_BYTES: std::ops::RangeInclusive<usize> = 512..=1024 * 1024;
 
 /// A forward step of the wall clock over this holds "at" firing until released, ms.
 pub const CLOCK_STEP_HOLD_MS: u64 = 10 * 60 * 1000;
@@ -130,12 +159,12 @@ pub const CLOCK_HOLD_TIMEOUT_MS: u64 = 10 * 60 * 1000;
 const _: () = {
     assert!(FRAME_BYTES_MAX > CONTENT_BYTES_MAX + DESTINATION_BYTES_MAX + 1024);
     assert!(JOURNAL_PAYLOAD_MAX > STEP_BYTES_SOFT_MAX + 2 * FRAME_BYTES_MAX);
-    assert!(JOURNAL_PAYLOAD_MAX > BASELINE_BYTES_MAX);
     assert!(SEGMENT_BYTES as usize > JOURNAL_PAYLOAD_MAX + 4 * FRAME_ALIGN);
     // The shortest event of an accepted message has 29 bytes and its content.
     assert!(TRIM_PER_STEP_MAX > STEP_BYTES_SOFT_MAX / 29 + BATCH_ITEMS_MAX + 2 * FIRE_PER_STEP_MAX);
     // What a purge leaves alone is named in one event, 8 bytes each.
     assert!(PURGE_IN_FLIGHT_MAX * 8 + 64 < FRAME_BYTES_MAX);
+    assert!(STORE_VALUE_BYTES_MAX > CONTENT_BYTES_MAX + 64 * 1024);
     assert!(BODY_BYTES_MAX < SUBSCRIPTION_BYTES_IN_FLIGHT_MAX);
     assert!(PAGE_BYTES_MAX + CONTENT_BYTES_MAX < FRAME_BYTES_MAX);
     assert!(HELLO_BYTES_MAX > TOKEN_BYTES_MAX + 2 * CLIENT_NAME_BYTES_MAX + 64);

@@ -10,4 +10,5 @@ pub mod id;
 pub mod lifecycle;
 pub mod limits;
 pub mod message;
+pub mod stored;
 pub mod time;

@@ -42,7 +42,7 @@ JSON: {listening: {binary}, data_dir} when it is ready
 Examples:
   postdate serve
   postdate serve --data-dir /var/lib/postdate --listen 127.0.0.1:7700
-  postdate serve --config postdate.toml --set max_memory_mib=1024
+  postdate serve --config postdate.toml --set memory_mib=1024
   postdate serve --print-config > postdate.toml")]
 pub(super) struct Serve {
     /// Configuration file (TOML)

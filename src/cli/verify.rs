@@ -108,7 +108,7 @@ fn check(disk: &dyn Disk, journal: &Path, found: &mut Found) -> Result<(), Failu
         }
         Ok(())
     };
-    let report = journal::verify(disk, journal, &mut read, &mut |done, total| {
+    let report = journal::verify(disk, journal, 0, &mut read, &mut |done, total| {
         bar.set_length(total);
         bar.set_position(done);
     });

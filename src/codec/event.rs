@@ -63,8 +63,8 @@ pub fn encode(event: &Event<'_>, out: &mut Vec<u8>) {
             }
             w.long(content);
         }
-        Event::Cancelled { id } => {
-            w.u8(4).id(id);
+        Event::Cancelled { id, destination, due_ms } => {
+            w.u8(4).u32(destination.0).id(id).u64(due_ms);
         }
         Event::Rescheduled { id, due_ms, clock, at_once } => {
             let at_once = if at_once { FLAG_AT_ONCE } else { 0 };
@@ -94,11 +94,21 @@ pub fn encode(event: &Event<'_>, out: &mut Vec<u8>) {
         Event::TopicTrimmed { destination, before } => {
             w.u8(13).u32(destination.0).u64(before);
         }
-        Event::Counters { next_sequence, next_destination, next_subscription } => {
+        Event::Counters { next_sequence, next_destination, next_subscription, next_position } => {
             w.u8(14).u64(next_sequence).u32(next_destination).u32(next_subscription);
+            w.u64(next_position);
         }
-        Event::DestinationRestored { destination, name, first_offset, control } => {
-            w.u8(15).u32(destination.0).u64(first_offset).control(control).short(name.as_bytes());
+        Event::DestinationRestored {
+            destination,
+            name,
+            first_offset,
+            next_offset,
+            scheduled,
+            ready,
+            control,
+        } => {
+            w.u8(15).u32(destination.0).u64(first_offset).u64(next_offset).u64(scheduled);
+            w.u64(ready).control(control).short(name.as_bytes());
         }
         Event::Restored {
             id,
@@ -109,11 +119,12 @@ pub fn encode(event: &Event<'_>, out: &mut Vec<u8>) {
             clock,
             expires_mono_ms,
             failures,
+            offset,
             content,
         } => {
             w.u8(16).u8(clock_flag(clock)).u8(state as u8).u8(priority);
             w.u16(failures).u32(destination.0).id(id).u64(due_ms).u64(expires_mono_ms);
-            w.long(content);
+            w.u64(offset).long(content);
         }
         Event::Finished { id, state } => {
             w.u8(17).u8(state as u8).id(id);
@@ -121,7 +132,16 @@ pub fn encode(event: &Event<'_>, out: &mut Vec<u8>) {
         Event::DedupRemembered { destination, dedup, id, until_mono_ms } => {
             w.u8(18).u32(destination.0).id(id).u64(until_mono_ms).short(dedup);
         }
-        // 19 to 31 are left to what the storage of messages has to say.
+        Event::HandedOut { destination, lane, to } => {
+            w.u8(19).u32(destination.0).u8(lane).u64(to);
+        }
+        Event::LaneRestored { destination, lane, handed_to, cold_to } => {
+            w.u8(20).u32(destination.0).u8(lane).u64(handed_to).u64(cold_to);
+        }
+        Event::ChunkRestored { destination, end, bytes, since_mono_ms } => {
+            w.u8(21).u32(destination.0).u64(end).u64(bytes).u64(since_mono_ms);
+        }
+        // 22 to 31 are left to what the storage of messages has to say.
         Event::DestinationPurged { destination, ready, scheduled, before, spared } => {
             let ready = if ready { FLAG_READY } else { 0 };
             let scheduled = if scheduled { FLAG_SCHEDULED } else { 0 };
@@ -161,7 +181,7 @@ pub fn decode<'a>(rest: &mut &'a [u8]) -> Result<Event<'a>, EventError> {
                 content: r.long()?,
             }
         }
-        4 => Event::Cancelled { id: r.id()? },
+        4 => Event::Cancelled { destination: r.destination()?, id: r.id()?, due_ms: r.u64()? },
         5 => {
             let flags = r.u8()?;
             if flags & !(FLAG_AT_ONCE | FLAG_WALL) != 0 {
@@ -198,10 +218,14 @@ pub fn decode<'a>(rest: &mut &'a [u8]) -> Result<Event<'a>, EventError> {
             next_sequence: r.u64()?,
             next_destination: r.u32()?,
             next_subscription: r.u32()?,
+            next_position: r.u64()?,
         },
         15 => Event::DestinationRestored {
             destination: r.destination()?,
             first_offset: r.u64()?,
+            next_offset: r.u64()?,
+            scheduled: r.u64()?,
+            ready: r.u64()?,
             control: r.control()?,
             name: r.name()?,
         },
@@ -219,6 +243,7 @@ pub fn decode<'a>(rest: &mut &'a [u8]) -> Result<Event<'a>, EventError> {
                 id: r.id()?,
                 due_ms: r.u64()?,
                 expires_mono_ms: r.u64()?,
+                offset: r.u64()?,
                 content: r.long()?,
             }
         }
@@ -228,6 +253,19 @@ pub fn decode<'a>(rest: &mut &'a [u8]) -> Result<Event<'a>, EventError> {
             id: r.id()?,
             until_mono_ms: r.u64()?,
             dedup: r.short()?,
+        },
+        19 => Event::HandedOut { destination: r.destination()?, lane: r.u8()?, to: r.u64()? },
+        20 => Event::LaneRestored {
+            destination: r.destination()?,
+            lane: r.u8()?,
+            handed_to: r.u64()?,
+            cold_to: r.u64()?,
+        },
+        21 => Event::ChunkRestored {
+            destination: r.destination()?,
+            end: r.u64()?,
+            bytes: r.u64()?,
+            since_mono_ms: r.u64()?,
         },
         32 => {
             let flags = r.u8()?;

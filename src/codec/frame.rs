@@ -15,7 +15,6 @@ pub const HEADER_BYTES: usize = 96;
 
 const MAGIC: &[u8; 4] = b"PDFR";
 const VERSION: u16 = 1;
-const FLAG_BASELINE: u16 = 1;
 const FLAG_MARK: u16 = 2;
 
 /// A buffer that grew beyond this is given back when cleared: one large batch must not hold its
@@ -103,7 +102,7 @@ pub fn decode_header(bytes: &[u8], segment: u64) -> Result<(FrameHeader, usize),
         return Err(FrameError::Field("version"));
     }
     let flags = u16_at(6);
-    if flags > FLAG_MARK {
+    if flags & !FLAG_MARK != 0 {
         return Err(FrameError::Field("flag"));
     }
     let payload_len = u32_at(12) as usize;
@@ -121,7 +120,6 @@ pub fn decode_header(bytes: &[u8], segment: u64) -> Result<(FrameHeader, usize),
             now: Now { mono_ms: u64_at(48), wall_ms: u64_at(56), engine_ms: u64_at(64) },
             fired_to: Key { due_ms: u64_at(72), sequence: u64_at(80) },
             released: [u32_at(88), u32_at(92)],
-            baseline: flags == FLAG_BASELINE,
         },
     };
     Ok((header, payload_len))
@@ -227,7 +225,7 @@ impl BatchBuffer {
         self.realign();
         let payload_len = self.len();
         assert!(payload_len <= JOURNAL_PAYLOAD_MAX, "the journal checks the length first");
-        assert!(!header.mark || (payload_len == 0 && !header.meta.baseline), "a mark is empty");
+        assert!(!header.mark || payload_len == 0, "a mark is empty");
         let frame = &mut self.bytes[self.start..];
         encode_header(header, payload_len, frame);
         let crc = checksum(frame, header.segment);
@@ -269,11 +267,7 @@ fn align_start(bytes: &[u8]) -> usize {
 
 fn encode_header(header: &FrameHeader, payload_len: usize, frame: &mut [u8]) {
     let meta = &header.meta;
-    let flags = match (meta.baseline, header.mark) {
-        (true, _) => FLAG_BASELINE,
-        (_, true) => FLAG_MARK,
-        _ => 0,
-    };
+    let flags = if header.mark { FLAG_MARK } else { 0 };
     frame[..4].copy_from_slice(MAGIC);
     frame[4..6].copy_from_slice(&VERSION.to_le_bytes());
     frame[6..8].copy_from_slice(&flags.to_le_bytes());
@@ -311,7 +305,6 @@ mod tests {
                 now: Now { mono_ms: 1, wall_ms: 2, engine_ms: 3 },
                 fired_to: Key { due_ms: 4, sequence: 5 },
                 released: [6, 7],
-                baseline: true,
             },
         }
     }
@@ -370,7 +363,7 @@ mod tests {
         let mut batch = BatchBuffer::new();
         batch.extend(b"xyz");
         let bytes = batch.seal(&header());
-        let mut expected = b"PDFR\x01\0\x01\0".to_vec();
+        let mut expected = b"PDFR\x01\0\0\0".to_vec();
         expected.extend_from_slice(&bytes[8..12]);
         expected.extend_from_slice(&3u32.to_le_bytes());
         for field in [3u64, 41, 2, 8192, 1, 2, 3, 4, 5] {

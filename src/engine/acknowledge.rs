@@ -6,9 +6,11 @@ use crate::base::error::{ClientError, Code};
 use crate::base::event::{Event, EventSink, FailureReason};
 use crate::base::id::{MessageId, SessionId};
 use crate::base::lifecycle::State;
+use crate::base::stored::Place;
 
 use super::messages::{Entry, SlotId};
 use super::subscription::{Deadline, Role};
+use super::thaw::Found;
 use super::{Engine, batched};
 
 /// What a subscription number of a request stands for.
@@ -101,18 +103,19 @@ impl Engine {
         sink: &mut dyn EventSink,
     ) -> Verdict {
         let (state, due_ms) = self.state_of(id);
-        let kept = self.live(id).filter(|_| state == State::Ready).map(|entry| entry.offset);
-        let offset = kept.or_else(|| self.lost_offset(slot, id));
+        let offset = self.offset_of(slot, id, state);
+        let kept_from = self.kept_from(slot);
         let (Some(offset), Some(cursor)) = (offset, self.cursor(slot)) else {
             return Verdict { id, done: false, state, due_ms };
         };
+        let kept = offset >= kept_from;
         let from = if cumulative { cursor.floor().min(offset) } else { offset };
         // With gaps below it, one that was acknowledged by itself still stands for those before.
         let open = if cumulative { cursor.floor() <= offset } else { !cursor.contains(offset) };
-        if open || kept.is_none() {
+        if open || !kept {
             self.acknowledge_offsets(slot, from, offset, sink);
         }
-        if kept.is_none() {
+        if !kept {
             // Retention was faster: its credit is free again, more there was not to do.
             return Verdict { id, done: false, state, due_ms };
         }
@@ -120,14 +123,27 @@ impl Engine {
         Verdict { id, done: open, state: State::Acknowledged, due_ms: 0 }
     }
 
-    /// The offset of a message that is out with a topic subscription and was dropped by retention.
-    fn lost_offset(&mut self, slot: SlotId, id: MessageId) -> Option<u64> {
+    /// The offset of a topic message, wherever it is: in memory, looked up, or out with this
+    /// subscription.
+    fn offset_of(&mut self, slot: SlotId, id: MessageId, state: State) -> Option<u64> {
+        if let Some(entry) = self.live(id).filter(|_| state == State::Ready) {
+            return Some(entry.offset);
+        }
+        if let Some(Place::Ready { position, .. }) = self.found(id).map(|found| found.place) {
+            return Some(position);
+        }
         let topic = self.slots.get(slot)?.destination;
-        let kept_from = self.destination(topic)?.topic.first_offset;
+        let hot_from = self.destination(topic)?.topic.hot_from;
         match &mut self.slots.get_mut(slot)?.role {
-            Role::Reader(reader) => reader.lost_offset(id.sequence(), kept_from),
+            Role::Reader(reader) => reader.lost_offset(id.sequence(), hot_from),
             Role::Consumer => None,
         }
+    }
+
+    /// The first offset that a subscription's topic keeps.
+    fn kept_from(&self, slot: SlotId) -> u64 {
+        let topic = self.slots.get(slot).and_then(|s| self.destination(s.destination));
+        topic.map_or(0, |destination| destination.topic.first_offset)
     }
 
     /// Marks a run of offsets as acknowledged by a topic subscription.
@@ -205,8 +221,8 @@ impl Engine {
 
     fn reject_topic(&mut self, slot: SlotId, id: MessageId) -> Verdict {
         let (state, due_ms) = self.state_of(id);
-        let kept = self.live(id).filter(|_| state == State::Ready).map(|e| e.offset);
-        let offset = kept.or_else(|| self.lost_offset(slot, id));
+        let offset = self.offset_of(slot, id, state);
+        let kept = offset.is_some_and(|offset| offset >= self.kept_from(slot));
         let out = match (self.slots.get(slot).map(|s| &s.role), offset) {
             (Some(Role::Reader(reader)), Some(offset)) => reader.out.contains_key(&offset),
             _ => false,
@@ -214,7 +230,7 @@ impl Engine {
         if let Some(offset) = offset.filter(|_| out) {
             self.take_back_topic(slot, offset);
         }
-        let done = out && kept.is_some();
+        let done = out && kept;
         self.totals.rejected += u64::from(done);
         Verdict { id, done, state, due_ms }
     }
@@ -223,10 +239,11 @@ impl Engine {
     /// belongs to the subscription that got it, and is never acknowledged by id alone.
     fn refuse_foreign(&self, holder: Holder, ids: &[MessageId]) -> Result<(), ClientError> {
         for &id in ids {
-            let Some(entry) = self.live(id).filter(|e| e.state != State::Scheduled) else {
-                continue;
-            };
-            let Some(destination) = self.destination(entry.destination) else { continue };
+            let live = self.live(id).filter(|e| e.state != State::Scheduled);
+            let ready = |found: &&Found| matches!(found.place, Place::Ready { .. });
+            let found = || self.found(id).filter(ready).map(|found| found.destination);
+            let Some(at) = live.map(|entry| entry.destination).or_else(found) else { continue };
+            let Some(destination) = self.destination(at) else { continue };
             let foreign = match holder {
                 Holder::Reader(slot) => {
                     self.slots.get(slot).is_none_or(|s| s.destination != destination.id)

@@ -10,13 +10,14 @@ use crate::base::event::{Event, FailureReason};
 use crate::base::id::{DestinationId, Key, MessageId};
 use crate::base::lifecycle::State;
 use crate::base::limits;
+use crate::base::stored::Place;
 use crate::base::time::ClockKind;
 
 use super::cursor::Cursor;
 use super::destination::Destination;
 use super::messages::Entry;
 use super::subscription::{Durable, Handed};
-use super::{Engine, Totals};
+use super::Engine;
 
 impl Engine {
     /// Applies one event. Events come from this engine or its journal; one that does not fit the
@@ -24,14 +25,13 @@ impl Engine {
     pub fn apply(&mut self, event: &Event<'_>) {
         match *event {
             Event::DestinationCreated { destination, name } => {
-                self.add_destination(destination, name, 1);
+                self.add_destination(destination, name);
             }
-            Event::DestinationRestored { destination, name, first_offset, control } => {
-                self.add_destination(destination, name, first_offset);
-                if let Some(destination) = self.destination_mut(destination) {
-                    destination.control = control;
-                }
-            }
+            Event::DestinationRestored { .. }
+            | Event::LaneRestored { .. }
+            | Event::ChunkRestored { .. }
+            | Event::Restored { .. }
+            | Event::Counters { .. } => self.apply_restored(event),
             Event::DestinationDeleted { destination } => self.apply_deleted(destination),
             Event::DestinationPurged { destination, ready, scheduled, before, spared } => {
                 if ready {
@@ -48,12 +48,8 @@ impl Engine {
                 self.apply_limited(destination, max_messages, max_age_ms);
             }
             Event::Produced { .. } => self.apply_produced(event),
-            Event::Restored { .. } => self.apply_restored(event),
-            Event::Cancelled { id } => {
-                if let Some(entry) = self.take_scheduled(id) {
-                    self.memory_bytes -= entry.memory_bytes();
-                    self.outcomes.set(id, State::Cancelled);
-                }
+            Event::Cancelled { id, destination, due_ms } => {
+                self.apply_cancelled(id, destination, due_ms);
             }
             Event::Rescheduled { id, due_ms, clock, at_once } => {
                 self.apply_rescheduled(id, due_ms, clock, at_once);
@@ -87,10 +83,11 @@ impl Engine {
                 }
             }
             Event::TopicTrimmed { destination, before } => self.apply_trimmed(destination, before),
-            Event::Counters { next_sequence, next_destination, next_subscription } => {
-                self.next_sequence = next_sequence;
-                self.destinations.resize_with(next_destination as usize, || None);
-                self.next_subscription = next_subscription;
+            Event::HandedOut { destination, lane, to } => {
+                if let Some(destination) = self.destination_mut(destination) {
+                    let marks = destination.queue.marks(lane);
+                    marks.handed_to = marks.handed_to.max(to);
+                }
             }
             Event::Finished { id, state } => self.outcomes.set(id, state),
             Event::DedupRemembered { destination, dedup, id, until_mono_ms } => {
@@ -100,16 +97,14 @@ impl Engine {
         }
     }
 
-    fn add_destination(&mut self, id: DestinationId, name: &str, first_offset: u64) {
+    pub(super) fn add_destination(&mut self, id: DestinationId, name: &str) {
         let kind = destination::kind_of(name).unwrap_or(Kind::Queue);
         let name: Arc<str> = name.into();
         let at = id.0 as usize;
         if self.destinations.len() <= at {
             self.destinations.resize_with(at + 1, || None);
         }
-        let mut destination = Destination::new(id, name.clone(), kind);
-        destination.topic.first_offset = first_offset;
-        self.destinations[at] = Some(Box::new(destination));
+        self.destinations[at] = Some(Box::new(Destination::new(id, name.clone(), kind)));
         self.names.insert(name, id);
     }
 
@@ -123,9 +118,9 @@ impl Engine {
             self.drop_scheduled_of(id);
         }
         let mut queue = gone.queue;
-        let ready = std::iter::from_fn(|| queue.pop())
-            .chain(gone.topic.log.iter().map(|kept| kept.sequence));
-        for sequence in ready.collect::<Vec<_>>() {
+        let mut ready = queue.drain();
+        ready.extend(gone.topic.log.iter().map(|kept| kept.sequence));
+        for sequence in ready {
             let here = self.messages.get(sequence).is_some_and(|e| {
                 e.destination == id && matches!(e.state, State::Ready | State::Dead)
             });
@@ -190,6 +185,8 @@ impl Engine {
             state: State::Scheduled,
             priority,
             clock,
+            below: false,
+            handed: false,
         };
         self.memory_bytes += entry.memory_bytes();
         self.messages.insert(sequence, entry);
@@ -200,48 +197,8 @@ impl Engine {
         }
     }
 
-    fn apply_restored(&mut self, event: &Event<'_>) {
-        let Event::Restored {
-            id,
-            destination,
-            due_ms,
-            state,
-            priority,
-            clock,
-            expires_mono_ms,
-            failures,
-            content,
-        } = *event
-        else {
-            return;
-        };
-        let entry = Entry {
-            id_due_ms: id.due_ms(),
-            due_ms,
-            expires_mono_ms,
-            offset: 0,
-            content: Arc::from(content),
-            destination,
-            lease: 0,
-            failures,
-            attempts: 0,
-            state,
-            priority,
-            clock,
-        };
-        let sequence = id.sequence();
-        self.memory_bytes += entry.memory_bytes();
-        self.messages.insert(sequence, entry);
-        if state == State::Scheduled {
-            self.schedule(Key { due_ms, sequence }, clock, destination);
-        } else {
-            let age_ms = self.now.on(clock).saturating_sub(due_ms);
-            self.make_ready_since(sequence, self.now.mono_ms.saturating_sub(age_ms));
-        }
-    }
-
     /// Puts a live message among the scheduled ones.
-    fn schedule(&mut self, key: Key, clock: ClockKind, destination: DestinationId) {
+    pub(super) fn schedule(&mut self, key: Key, clock: ClockKind, destination: DestinationId) {
         // Below the watermark the wheel has passed; its own clock has not.
         if key <= self.fired_to {
             self.held[clock as usize].insert(key);
@@ -253,15 +210,45 @@ impl Engine {
         }
     }
 
-    fn take_scheduled(&mut self, id: MessageId) -> Option<Entry> {
-        self.live(id).filter(|entry| entry.state == State::Scheduled)?;
-        let mut entry = self.messages.remove(id.sequence())?;
-        self.unschedule(id.sequence(), &entry);
-        entry.become_state(State::Cancelled);
-        if let Some(destination) = self.destination_mut(entry.destination) {
+    /// A row that says what this message was no longer counts, unless a watermark says so.
+    pub(super) fn supersede(&mut self, sequence: u64) {
+        let frozen = self.messages.is_frozen(sequence);
+        let Some(entry) = self.messages.get(sequence) else { return };
+        if (entry.below || frozen) && !entry.handed {
+            let place = entry.place(sequence);
+            self.bury(sequence, place);
+        }
+    }
+
+    /// Leaves a tombstone for a row, unless a watermark covers it.
+    pub(super) fn bury(&mut self, sequence: u64, place: Place) {
+        let covered = match place {
+            Place::Scheduled(key) => key <= self.fired_to,
+            Place::Ready { destination, lane, position } => self
+                .destination_mut(destination)
+                .is_none_or(|d| position <= d.queue.marks(lane).handed_to),
+        };
+        if !covered {
+            self.tombs.insert(sequence, place);
+        }
+    }
+
+    fn apply_cancelled(&mut self, id: MessageId, destination: DestinationId, due_ms: u64) {
+        let sequence = id.sequence();
+        if let Some(entry) = self.live(id).filter(|entry| entry.state == State::Scheduled).cloned()
+        {
+            self.supersede(sequence);
+            self.unschedule(sequence, &entry);
+            self.forget(sequence);
+        } else if sequence < self.below_sequence && self.messages.get(sequence).is_none() {
+            self.bury(sequence, Place::Scheduled(Key { due_ms, sequence }));
+        } else {
+            return;
+        }
+        if let Some(destination) = self.destination_mut(destination) {
             destination.scheduled -= 1;
         }
-        Some(entry)
+        self.outcomes.set(id, State::Cancelled);
     }
 
     fn apply_rescheduled(&mut self, id: MessageId, due_ms: u64, clock: ClockKind, at_once: bool) {
@@ -270,6 +257,7 @@ impl Engine {
         else {
             return;
         };
+        self.supersede(sequence);
         self.unschedule(sequence, &old);
         if let Some(destination) = self.destination_mut(old.destination) {
             destination.scheduled -= 1;
@@ -277,6 +265,7 @@ impl Engine {
         if let Some(entry) = self.messages.get_mut(sequence) {
             entry.due_ms = due_ms;
             entry.clock = clock;
+            entry.below = false;
         }
         if at_once {
             self.make_ready(sequence);
@@ -290,6 +279,7 @@ impl Engine {
         if self.live(id).is_none() {
             return;
         }
+        self.supersede(id.sequence());
         let Some(mut entry) = self.forget(id.sequence()) else { return };
         let was = entry.state;
         entry.become_state(end);
@@ -317,6 +307,7 @@ impl Engine {
         if self.live(id).is_none() {
             return;
         }
+        self.supersede(id.sequence());
         let Some(entry) = self.messages.get_mut(id.sequence()) else { return };
         let from = std::mem::replace(&mut entry.destination, dead_letters);
         if let Some(destination) = self.destination_mut(from) {
@@ -329,33 +320,40 @@ impl Engine {
     fn apply_trimmed(&mut self, id: DestinationId, before: u64) {
         let Some(destination) = self.destination_mut(id) else { return };
         let topic = &mut destination.topic;
+        let before = before.clamp(topic.first_offset, topic.next_offset());
+        let count = before - topic.first_offset;
+        let mut bytes = 0;
+        while let Some(chunk) = topic.chunks.front_mut() {
+            if chunk.end > before {
+                // A part of it: its bytes are told apart by count, for decisions to come.
+                let part = chunk.bytes * (before - topic.first_offset).min(chunk.end)
+                    / (chunk.end - topic.first_offset).max(1);
+                chunk.bytes -= part;
+                bytes += part;
+                topic.first_offset = before;
+                break;
+            }
+            bytes += chunk.bytes;
+            topic.first_offset = chunk.end;
+            topic.chunks.pop_front();
+        }
+        topic.first_offset = before;
         let mut gone = Vec::new();
-        while topic.first_offset < before {
-            let Some(kept) = topic.log.pop_front() else { break };
-            topic.first_offset += 1;
+        while topic.hot_from < before {
+            let Some(kept) = topic.log.pop_front() else {
+                topic.hot_from = before;
+                break;
+            };
+            topic.hot_from += 1;
+            topic.frozen = topic.frozen.saturating_sub(1);
             gone.push(kept.sequence);
         }
-        let mut bytes = 0;
         for sequence in &gone {
             bytes += self.forget(*sequence).map_or(0, |entry| entry.content.len() as u64);
         }
         if let Some(destination) = self.destination_mut(id) {
-            destination.topic.bytes -= bytes;
-            destination.ready -= gone.len() as u64;
+            destination.topic.bytes = destination.topic.bytes.saturating_sub(bytes);
+            destination.ready -= count;
         }
-    }
-
-    /// After the last batch: what had fired before may have been delivered before.
-    pub fn finish_replay(&mut self) {
-        for sequence in self.messages.sequences() {
-            if let Some(entry) = self.messages.get_mut(sequence)
-                && entry.state != State::Scheduled
-            {
-                entry.attempts = entry.failures.saturating_add(1);
-            }
-        }
-        // Counted since now; retention looks at all topics at once in its first step.
-        self.totals = Totals::default();
-        self.grown.clear();
     }
 }

@@ -133,6 +133,7 @@ impl Engine {
             again: BTreeMap::new(),
             lost: BTreeMap::new(),
             lost_below: 0,
+            ahead: VecDeque::new(),
         };
         if wish.durable.is_empty() {
             return Ok(reader);

@@ -10,7 +10,7 @@ use crate::base::lifecycle::State;
 use crate::base::limits;
 
 use super::Engine;
-use super::destination::Destination;
+use super::destination::{Destination, Head};
 use super::messages::Entry;
 
 /// Between two looks at all queues for messages past their age, ms.
@@ -83,25 +83,30 @@ impl Engine {
         Ok(held)
     }
 
-    /// The part of a purge that is about what is ready in a queue.
+    /// The part of a purge that is about what is ready in a queue. What lies below goes unread: its
+    /// lanes count as consumed.
     ///
-    /// In replay nothing is in flight: what was out then lies in the lanes, and is known by `spared`.
+    /// In replay nothing is in flight: what was out then lies in the lanes, or came back from the
+    /// checkpoint, and is known by `spared`. It was handed out before, so it is in memory.
     pub(super) fn apply_purged_ready(&mut self, id: DestinationId, spared: Sequences<'_>) {
         let spared: BTreeSet<u64> = spared.iter().collect();
         let Some(Some(destination)) = self.destinations.get_mut(id.0 as usize) else { return };
+        destination.queue.consume_below(self.next_position - 1);
         let messages = &self.messages;
-        let mut gone = Vec::new();
+        let (mut gone, mut left) = (Vec::new(), 0);
         destination.queue.retain(|sequence| {
             let here = messages.get(sequence).is_some_and(|entry| {
                 entry.destination == id && matches!(entry.state, State::Ready | State::Dead)
             });
             let keep = here && spared.contains(&sequence);
-            if here && !keep {
+            if keep {
+                left += 1;
+            } else if here {
                 gone.push(sequence);
             }
             keep
         });
-        destination.ready -= gone.len() as u64;
+        destination.ready = left;
         for sequence in gone {
             self.forget(sequence);
         }
@@ -109,8 +114,8 @@ impl Engine {
 
     /// The part of a purge that is about what is scheduled.
     ///
-    /// The counter and the mark are all that a purge needs; what lies in memory goes at once, so
-    /// that the memory comes back now and not when it would have been due.
+    /// What lies in memory goes at once. What lies below stays there, whatever it is: the mark says
+    /// of each row that it counts no more when somebody comes across it.
     pub(super) fn apply_purged_scheduled(&mut self, id: DestinationId, before: u64) {
         let Some(destination) = self.destination_mut(id) else { return };
         destination.control.purged_before = destination.control.purged_before.max(before);
@@ -118,14 +123,6 @@ impl Engine {
         if std::mem::take(&mut destination.scheduled) > 0 {
             self.drop_scheduled_of(id);
         }
-    }
-
-    /// Whether a live message still stands: its destination is there and has not purged it. One that
-    /// does not stand is dropped when it is met, and nobody is told of it.
-    pub(super) fn stands(&self, sequence: u64, entry: &Entry) -> bool {
-        self.destination(entry.destination).is_some_and(|destination| {
-            entry.state != State::Scheduled || sequence >= destination.control.purged_before
-        })
     }
 
     /// Hands out nothing of a destination, or hands out again.
@@ -208,7 +205,7 @@ impl Engine {
     /// `limit` in a step. What is left over makes [`Engine::has_work`] true.
     ///
     /// A lane is in order of firing, so the old ones stand in front. One that stands behind a
-    /// younger one is dropped when it is met.
+    /// younger one, or lies below, is dropped when it is met.
     pub fn expire_old(&mut self, limit: usize, sink: &mut dyn EventSink) {
         if self.now.mono_ms >= self.sweep.next_mono_ms {
             self.sweep.next_mono_ms = self.now.mono_ms + SWEEP_EVERY_MS;
@@ -241,17 +238,32 @@ impl Engine {
         };
         let mut queue = std::mem::take(&mut destination.queue);
         let mut old = Vec::new();
-        let taken = queue.take_heads(most, |sequence| {
+        let mut passed: Vec<(u8, u64)> = Vec::new();
+        let taken = queue.take_heads(most, |head| {
+            let (lane, sequence) = match head {
+                Head::Lane(lane, sequence) => (Some(lane), sequence),
+                Head::Returned(sequence) => (None, sequence),
+                Head::Below(_) | Head::Empty => return false,
+            };
             let entry = self.messages.get(sequence).filter(|entry| {
-                entry.destination == id && matches!(entry.state, State::Ready | State::Dead)
+                entry.destination == id
+                    && matches!(entry.state, State::Ready | State::Dead)
+                    && entry.handed == lane.is_none()
             });
             let Some(entry) = entry else { return true };
             let expired = self.has_expired(entry);
             if expired {
                 old.push(self.id_of(sequence, entry.id_due_ms));
+                passed.extend(lane.map(|lane| (lane, entry.offset)));
             }
             expired
         });
+        // They leave their lanes as if they had been handed out: so their rows need no tombstones.
+        for (lane, position) in passed {
+            if queue.handed(lane, position) {
+                self.handed.push((id, lane));
+            }
+        }
         if let Some(destination) = self.destination_mut(id) {
             destination.queue = queue;
         }

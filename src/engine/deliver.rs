@@ -2,13 +2,15 @@
 
 use crate::base::command::{Delivery, Outgoing};
 use crate::base::event::{Event, EventSink, FailureReason};
-use crate::base::id::{DestinationId, Key};
+use crate::base::id::{DestinationId, Key, MessageId};
 use crate::base::lifecycle::State;
+use crate::base::stored::Want;
 
 use super::Engine;
-use super::destination::Destination;
+use super::destination::{Destination, Head};
 use super::messages::{Entry, SlotId};
 use super::subscription::{Deadline, Out, Role, Subscription};
+use super::thaw::Ahead;
 
 /// Messages a destination may hand out before the next one has its turn.
 const TURN: usize = 256;
@@ -50,11 +52,30 @@ impl Engine {
             if destination.waiting.is_empty() {
                 break;
             }
-            let Some(sequence) = destination.queue.pop() else { break };
+            let (lane, sequence) = match destination.queue.pop() {
+                Head::Lane(lane, sequence) => (Some(lane), sequence),
+                Head::Returned(sequence) => (None, sequence),
+                Head::Below(lane) => {
+                    let from = destination.queue.marks(lane).unread_from();
+                    let from = from.unwrap_or_default();
+                    self.wants.insert(Want::Lane { destination: id, lane, from });
+                    break;
+                }
+                Head::Empty => break,
+            };
             used += 1;
             let Some(entry) = self.messages.get(sequence) else { continue };
-            if entry.destination != id || !matches!(entry.state, State::Ready | State::Dead) {
+            // In a lane stands what was never handed out, among the returned the rest.
+            if entry.destination != id
+                || !matches!(entry.state, State::Ready | State::Dead)
+                || entry.handed != lane.is_none()
+            {
                 continue;
+            }
+            if let Some(lane) = lane
+                && destination.queue.handed(lane, entry.offset)
+            {
+                self.handed.push((id, lane));
             }
             if self.has_expired(entry) {
                 let id = self.id_of(sequence, entry.id_due_ms);
@@ -74,13 +95,15 @@ impl Engine {
         let Some(entry) = self.messages.get_mut(sequence) else { return };
         let Some(subscription) = self.slots.get_mut(slot) else { return };
         entry.become_state(State::InFlight);
+        entry.handed = true;
+        entry.below = false;
         entry.lease = slot;
         entry.attempts = entry.attempts.saturating_add(1);
         destination.ready -= 1;
         destination.in_flight += 1;
         let delivery = Delivery {
             subscription: subscription.number,
-            id: crate::base::id::MessageId::new(entry.id_due_ms, self.shard, sequence),
+            id: MessageId::new(entry.id_due_ms, self.shard, sequence),
             due_ms: entry.due_ms,
             attempt: u32::from(entry.attempts),
             offset: 0,
@@ -132,8 +155,8 @@ impl Engine {
             return false;
         }
         let Role::Reader(reader) = &mut subscription.role else { return false };
-        let (offset, before) = match reader.again.pop_first() {
-            Some((offset, attempts)) => (offset, Some(attempts)),
+        let (offset, before) = match reader.again.first_key_value() {
+            Some((&offset, &attempts)) => (offset, Some(attempts)),
             None => {
                 let cursor = match reader.durable {
                     Some(number) => match self.durables.get(&number) {
@@ -146,32 +169,51 @@ impl Engine {
                 if offset >= topic.next_offset() {
                     return false;
                 }
-                reader.next = offset + 1;
                 (offset, None)
             }
         };
-        let Some(sequence) = topic.sequence_at(offset) else {
-            // Dropped by retention while it waited to be delivered again.
-            return true;
+        let below = topic.is_below(offset);
+        while below && reader.ahead.front().is_some_and(|ahead| ahead.offset < offset) {
+            reader.ahead.pop_front();
+        }
+        if below && reader.ahead.front().is_none_or(|ahead| ahead.offset != offset) {
+            self.wants.insert(Want::Topic { destination: id, from: offset, slot });
+            return false;
+        }
+        match before {
+            Some(_) => drop(reader.again.pop_first()),
+            None => reader.next = offset + 1,
+        }
+        let ahead = if below { reader.ahead.pop_front() } else { None };
+        let message = match ahead {
+            Some(ahead) => ahead,
+            None => {
+                let Some(sequence) = topic.sequence_at(offset) else {
+                    // Dropped by retention while it waited to be delivered again.
+                    return true;
+                };
+                let Some(entry) = self.messages.get(sequence) else { return true };
+                Ahead::of(entry, MessageId::new(entry.id_due_ms, self.shard, sequence))
+            }
         };
-        let Some(entry) = self.messages.get(sequence) else { return true };
-        if entry.expires_mono_ms != 0 && entry.expires_mono_ms <= self.now.mono_ms {
+        if message.expires_mono_ms != 0 && message.expires_mono_ms <= self.now.mono_ms {
             self.acknowledge_offsets(slot, offset, offset, sink);
             return true;
         }
-        // First time in this session: of runs before the entry knows, of sessions before `handed`.
+        // First time in this session: of runs before the topic knows, of sessions before `handed`.
         let handed = if offset < reader.handed.below { reader.handed.attempts } else { 0 };
-        let attempt = before.unwrap_or(entry.attempts.max(handed)).saturating_add(1);
-        let bytes = entry.content.len();
-        reader.out.insert(offset, Out { attempt, bytes, sequence });
+        let earlier = u16::from(offset < topic.restart_offset);
+        let attempt = before.unwrap_or(earlier.max(handed)).saturating_add(1);
+        let bytes = message.content.len();
+        reader.out.insert(offset, Out { attempt, bytes, sequence: message.id.sequence() });
         let delivery = Delivery {
             subscription: subscription.number,
-            id: crate::base::id::MessageId::new(entry.id_due_ms, self.shard, sequence),
-            due_ms: entry.due_ms,
+            id: message.id,
+            due_ms: message.due_ms,
             attempt: u32::from(attempt),
             offset,
-            priority: entry.priority,
-            content: entry.content.clone(),
+            priority: message.priority,
+            content: message.content,
         };
         let at_mono_ms = self.now.mono_ms + subscription.ack_timeout_ms;
         subscription.took(bytes, Deadline { at_mono_ms, position: offset, attempt });
@@ -244,7 +286,7 @@ impl Engine {
         let Some(subscription) = self.slots.get_mut(entry.lease) else { return };
         subscription.released(entry.content.len());
         await_turn(destination, entry.lease, subscription);
-        if destination.queue.len() > 0 {
+        if !destination.queue.is_empty() {
             self.activate(entry.destination);
         }
     }

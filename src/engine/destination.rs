@@ -47,7 +47,7 @@ impl Destination {
             in_flight: 0,
             control: Control::default(),
             queue: Queue::default(),
-            topic: Topic { first_offset: 1, ..Topic::default() },
+            topic: Topic { first_offset: 1, hot_from: 1, ..Topic::default() },
             subscribers: Vec::new(),
             waiting: VecDeque::new(),
             active: false,
@@ -63,13 +63,59 @@ impl Destination {
 /// Ready messages of a work queue: one lane a priority, and what came back, ahead of its lane.
 ///
 /// A lane may hold sequences whose message is finished meanwhile; whoever takes one looks it up.
+///
+/// ```text
+///   a lane:  handed out | thawed | below, unread | in memory: frozen | active
+///                       ^ handed_to      cold_to ^
+/// ```
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     lanes: [VecDeque<u64>; LANES],
+    /// What goes beyond the sequences in memory; made when first needed.
+    marks: Option<Box<[Marks; LANES]>>,
+    /// Lanes that have something, in memory or below.
     occupied: u16,
     returned: BTreeSet<(u8, Key)>,
     picks: u32,
     len: u64,
+}
+
+/// How far a lane is consumed, and what of it lies below.
+#[derive(Debug, Default)]
+pub(super) struct Marks {
+    /// Read back from below: the front of the lane.
+    thawed: VecDeque<u64>,
+    /// So many of the lane in memory are in the frozen layer.
+    frozen: usize,
+    /// Everything up to this position was handed out at least once.
+    pub(super) handed_to: u64,
+    /// Everything up to this position was read back from below.
+    pub(super) thawed_to: u64,
+    /// Nothing of the lane below has a higher position.
+    pub(super) cold_to: u64,
+    /// `handed_to` rose since it was last recorded.
+    pub(super) unrecorded: bool,
+}
+
+impl Marks {
+    /// The position from which on there may be more below; `None`: there is nothing.
+    pub(super) fn unread_from(&self) -> Option<u64> {
+        let read_to = self.handed_to.max(self.thawed_to);
+        (self.cold_to > read_to).then_some(read_to + 1)
+    }
+}
+
+/// What stands at the head of a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Head {
+    /// A sequence from a lane; it may be stale.
+    Lane(u8, u64),
+    /// A sequence that came back; it may be stale.
+    Returned(u64),
+    /// The lane goes on below: it has to be read back first.
+    Below(u8),
+    /// Nothing.
+    Empty,
 }
 
 impl Queue {
@@ -87,18 +133,19 @@ impl Queue {
         self.len += 1;
     }
 
+    /// Sequences in memory, stale ones included.
     pub(super) fn len(&self) -> u64 {
         self.len
     }
 
-    /// Takes the next sequence to deliver; it may be stale.
-    pub(super) fn pop(&mut self) -> Option<u64> {
-        if self.len == 0 {
-            return None;
-        }
-        self.len -= 1;
-        self.picks = self.picks.wrapping_add(1);
-        let lowest = self.picks.is_multiple_of(FAIR_PICK);
+    /// Whether there is nothing, neither in memory nor below.
+    pub(super) fn is_empty(&self) -> bool {
+        self.occupied == 0 && self.returned.is_empty()
+    }
+
+    /// Takes what is to be delivered next.
+    pub(super) fn pop(&mut self) -> Head {
+        let lowest = self.picks.wrapping_add(1).is_multiple_of(FAIR_PICK);
         let (lane, back) = if lowest {
             (self.occupied.trailing_zeros(), self.returned.last())
         } else {
@@ -108,73 +155,236 @@ impl Queue {
         let back = back.map(|(p, _)| usize::from(limits::PRIORITY_MAX - p));
         // Of the same priority, what came back goes first.
         let ahead = |back: usize, lane: usize| back == lane || (back > lane) != lowest;
-        match (back, lane) {
+        let head = match (back, lane) {
             (Some(back), lane) if lane.is_none_or(|lane| ahead(back, lane)) => {
                 self.pop_returned(back as u8)
             }
             (_, Some(lane)) => self.pop_lane(lane),
-            _ => None,
+            _ => Head::Empty,
+        };
+        if matches!(head, Head::Lane(..) | Head::Returned(_)) {
+            self.picks = self.picks.wrapping_add(1);
+            self.len -= 1;
         }
+        head
     }
 
     /// The first of a priority that came back.
-    fn pop_returned(&mut self, priority: u8) -> Option<u64> {
+    fn pop_returned(&mut self, priority: u8) -> Head {
         let from = (limits::PRIORITY_MAX - priority, Key::default());
-        let first = *self.returned.range(from..).next()?;
+        let Some(&first) = self.returned.range(from..).next() else { return Head::Empty };
         self.returned.remove(&first);
-        Some(first.1.sequence)
+        Head::Returned(first.1.sequence)
     }
 
-    fn pop_lane(&mut self, lane: usize) -> Option<u64> {
-        let sequence = self.lanes[lane].pop_front();
-        if self.lanes[lane].is_empty() {
-            self.occupied &= !(1 << lane);
-            // An emptied lane gives back what a burst made it take.
-            if self.lanes[lane].capacity() > 4096 {
-                self.lanes[lane] = VecDeque::new();
+    fn pop_lane(&mut self, lane: usize) -> Head {
+        let marks = self.marks.as_deref_mut().map(|marks| &mut marks[lane]);
+        let mut sequence = None;
+        if let Some(marks) = marks {
+            sequence = marks.thawed.pop_front();
+            if sequence.is_none() {
+                if marks.unread_from().is_some() {
+                    return Head::Below(lane as u8);
+                }
+                marks.frozen = marks.frozen.saturating_sub(1);
             }
         }
-        sequence
+        let sequence = sequence.or_else(|| self.lanes[lane].pop_front());
+        self.settle(lane);
+        sequence.map_or(Head::Empty, |sequence| Head::Lane(lane as u8, sequence))
+    }
+
+    /// The first of a lane, if it is in memory. What lies below stands before what came since.
+    pub(super) fn first_in(&self, lane: u8) -> Option<u64> {
+        let first = self.lanes[usize::from(lane)].front();
+        let Some(marks) = self.marks_of(lane) else { return first.copied() };
+        match marks.thawed.front() {
+            None if marks.unread_from().is_some() => None,
+            thawed => thawed.or(first).copied(),
+        }
+    }
+
+    /// Takes the first of a lane that is in memory out.
+    pub(super) fn take_first(&mut self, lane: u8) -> Head {
+        let head = self.pop_lane(usize::from(lane));
+        self.len -= u64::from(matches!(head, Head::Lane(..)));
+        head
+    }
+
+    /// After something left a lane.
+    fn settle(&mut self, lane: usize) {
+        if !self.lanes[lane].is_empty() {
+            self.occupied |= 1 << lane;
+            return;
+        }
+        // An emptied lane gives back what a burst made it take.
+        if self.lanes[lane].capacity() > 4096 {
+            self.lanes[lane] = VecDeque::new();
+        }
+        let marks = self.marks.as_deref().map(|marks| &marks[lane]);
+        if marks.is_some_and(|m| !m.thawed.is_empty() || m.unread_from().is_some()) {
+            self.occupied |= 1 << lane;
+        } else {
+            self.occupied &= !(1 << lane);
+        }
+    }
+
+    pub(super) fn marks(&mut self, lane: u8) -> &mut Marks {
+        &mut self.marks.get_or_insert_default()[usize::from(lane.min(limits::PRIORITY_MAX))]
+    }
+
+    /// The lanes that have marks.
+    pub(super) fn all_marks(&self) -> impl Iterator<Item = (u8, &Marks)> {
+        (0u8..).zip(self.marks.iter().flat_map(|marks| marks.iter()))
+    }
+
+    /// The marks of a lane, if it has any.
+    pub(super) fn marks_of(&self, lane: u8) -> Option<&Marks> {
+        self.marks.as_deref()?.get(usize::from(lane))
+    }
+
+    /// Whether something of a lane is in memory.
+    pub(super) fn in_memory(&self, lane: u8) -> bool {
+        !self.lanes[usize::from(lane)].is_empty()
+    }
+
+    /// Notes that a lane was consumed up to this position. `true`: for the first time since that
+    /// was last recorded.
+    pub(super) fn handed(&mut self, lane: u8, position: u64) -> bool {
+        let marks = self.marks(lane);
+        marks.handed_to = marks.handed_to.max(position);
+        !std::mem::replace(&mut marks.unrecorded, true)
+    }
+
+    /// Puts a sequence that was read back behind those read back before.
+    pub(super) fn push_thawed(&mut self, lane: u8, sequence: u64) {
+        self.marks(lane).thawed.push_back(sequence);
+        self.len += 1;
+        self.settle(usize::from(lane));
+    }
+
+    /// Everything below up to this position was read back; `end`: and there is no more.
+    pub(super) fn thawed_to(&mut self, lane: u8, position: u64, end: bool) {
+        let marks = self.marks(lane);
+        marks.thawed_to = marks.thawed_to.max(position);
+        if end {
+            marks.thawed_to = marks.thawed_to.max(marks.cold_to);
+        }
+        self.settle(usize::from(lane));
+    }
+
+    /// Everything in memory is in the frozen layer now.
+    pub(super) fn freeze(&mut self) {
+        for lane in 0..LANES {
+            let len = self.lanes[lane].len();
+            if len > 0 {
+                self.marks(lane as u8).frozen = len;
+            }
+        }
+    }
+
+    /// What is left of the frozen layer lies below now, nothing of it beyond `cold_to`.
+    pub(super) fn frozen_lies_below(&mut self, cold_to: u64) {
+        let Some(marks) = self.marks.as_deref_mut() else { return };
+        for (lane, marks) in marks.iter_mut().enumerate() {
+            self.len -= (marks.frozen + marks.thawed.len()) as u64;
+            if marks.frozen > 0 {
+                self.lanes[lane].drain(..marks.frozen);
+                marks.frozen = 0;
+                marks.cold_to = cold_to;
+            }
+            if !marks.thawed.is_empty() {
+                marks.thawed = VecDeque::new();
+            }
+            // What was read back and not handed out is read again.
+            marks.thawed_to = marks.handed_to;
+        }
+        for lane in 0..LANES {
+            self.settle(lane);
+        }
     }
 
     /// Takes from the front of what came back and of each lane, at most `most`, for as long as
-    /// `take` says yes. Returns how many it took.
-    pub(super) fn take_heads(&mut self, most: usize, mut take: impl FnMut(u64) -> bool) -> usize {
+    /// `take` says yes. A lane that goes on below is left alone from there on. Returns how many it
+    /// took.
+    pub(super) fn take_heads(&mut self, most: usize, mut take: impl FnMut(Head) -> bool) -> usize {
         let mut taken = 0;
-        for lane in 0..LANES {
-            let back = limits::PRIORITY_MAX - lane as u8;
+        for lane in 0..=limits::PRIORITY_MAX {
+            let back = limits::PRIORITY_MAX - lane;
             let from = (back, Key::default());
             while taken < most
                 && let Some(&first) = self.returned.range(from..).next()
                 && first.0 == back
-                && take(first.1.sequence)
+                && take(Head::Returned(first.1.sequence))
             {
                 self.returned.remove(&first);
+                self.len -= 1;
                 taken += 1;
             }
             while taken < most
-                && let Some(&first) = self.lanes[lane].front()
-                && take(first)
+                && let Some(first) = self.first_in(lane)
+                && take(Head::Lane(lane, first))
             {
-                self.pop_lane(lane);
+                self.take_first(lane);
                 taken += 1;
             }
         }
-        self.len -= taken as u64;
         taken
+    }
+
+    /// Everything that lies below, or is on its way there, was consumed: nothing has a higher
+    /// position than `to`.
+    pub(super) fn consume_below(&mut self, to: u64) {
+        for marks in self.marks.iter_mut().flat_map(|marks| marks.iter_mut()) {
+            if marks.frozen > 0 || marks.cold_to > marks.handed_to {
+                marks.handed_to = to;
+            }
+        }
+        for lane in 0..LANES {
+            self.settle(lane);
+        }
     }
 
     /// Drops every sequence for which `keep` says no.
     pub(super) fn retain(&mut self, mut keep: impl FnMut(u64) -> bool) {
-        for (at, lane) in self.lanes.iter_mut().enumerate() {
-            lane.retain(|sequence| keep(*sequence));
-            if lane.is_empty() {
-                self.occupied &= !(1 << at);
+        for lane in 0..LANES {
+            let mut marks = self.marks.as_deref_mut().map(|marks| &mut marks[lane]);
+            let frozen = marks.as_ref().map_or(0, |marks| marks.frozen);
+            let (mut at, mut frozen_left) = (0, 0);
+            self.lanes[lane].retain(|sequence| {
+                let kept = keep(*sequence);
+                frozen_left += usize::from(kept && at < frozen);
+                at += 1;
+                kept
+            });
+            if let Some(marks) = &mut marks {
+                marks.frozen = frozen_left;
+                marks.thawed.retain(|sequence| keep(*sequence));
             }
+            self.settle(lane);
         }
         self.returned.retain(|(_, key)| keep(key.sequence));
-        self.len =
-            self.lanes.iter().map(|l| l.len() as u64).sum::<u64>() + self.returned.len() as u64;
+        let thawed: usize = self.all_marks().map(|(_, marks)| marks.thawed.len()).sum();
+        let lanes: usize = self.lanes.iter().map(VecDeque::len).sum();
+        self.len = (lanes + thawed + self.returned.len()) as u64;
+    }
+
+    /// Every sequence in memory that came back.
+    pub(super) fn returned(&self) -> impl Iterator<Item = u64> {
+        self.returned.iter().map(|(_, key)| key.sequence)
+    }
+
+    /// Takes every sequence in memory out, in no order.
+    pub(super) fn drain(&mut self) -> Vec<u64> {
+        let mut all: Vec<u64> = self.returned().collect();
+        for lane in &mut self.lanes {
+            all.extend(lane.drain(..));
+        }
+        for marks in self.marks.iter_mut().flat_map(|marks| marks.iter_mut()) {
+            all.extend(marks.thawed.drain(..));
+        }
+        *self = Self::default();
+        all
     }
 }
 
@@ -188,30 +398,82 @@ pub(super) struct Kept {
 }
 
 /// The kept messages of a topic, by offset, dense.
+///
+/// ```text
+///   offsets:  trimmed | below, in chunks | in memory: frozen | active
+///                     ^ first_offset     ^ hot_from
+/// ```
 #[derive(Debug, Default)]
 pub(super) struct Topic {
     /// Offset of the first message kept.
     pub(super) first_offset: u64,
+    /// Offset of the first message in memory.
+    pub(super) hot_from: u64,
     pub(super) log: VecDeque<Kept>,
+    /// So many of `log` are in the frozen layer.
+    pub(super) frozen: usize,
+    /// What lies below, oldest first.
+    pub(super) chunks: VecDeque<Chunk>,
+    /// Messages at offsets below may have been delivered before the last start.
+    pub(super) restart_offset: u64,
     /// Content bytes kept.
     pub(super) bytes: u64,
 }
 
+/// Neighbouring messages of a topic that lie below: retention drops them together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Chunk {
+    /// Just past its last offset.
+    pub(super) end: u64,
+    /// Its content bytes.
+    pub(super) bytes: u64,
+    /// When its youngest came, on the monotonic line, ms.
+    pub(super) since_mono_ms: u64,
+}
+
 impl Topic {
-    /// The offset the next message will get.
-    pub(super) fn next_offset(&self) -> u64 {
-        self.first_offset + self.log.len() as u64
+    /// Messages kept.
+    pub(super) fn len(&self) -> u64 {
+        self.next_offset() - self.first_offset
     }
 
+    /// The offset the next message will get.
+    pub(super) fn next_offset(&self) -> u64 {
+        self.hot_from + self.log.len() as u64
+    }
+
+    /// The message with this offset, when it is in memory.
     pub(super) fn sequence_at(&self, offset: u64) -> Option<u64> {
-        let at = offset.checked_sub(self.first_offset)?;
+        let at = offset.checked_sub(self.hot_from)?;
         self.log.get(usize::try_from(at).ok()?).map(|kept| kept.sequence)
+    }
+
+    /// Whether this offset is kept, but below.
+    pub(super) fn is_below(&self, offset: u64) -> bool {
+        (self.first_offset..self.hot_from).contains(&offset)
+    }
+
+    /// What is left of the frozen layer lies below now, in these chunks.
+    pub(super) fn frozen_lies_below(&mut self, chunks: &[Chunk]) {
+        self.log.drain(..self.frozen);
+        self.hot_from += self.frozen as u64;
+        self.frozen = 0;
+        let kept = chunks.iter().filter(|chunk| chunk.end > self.first_offset);
+        self.chunks.extend(kept);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn all(queue: &mut Queue) -> Vec<u64> {
+        let next = || match queue.pop() {
+            Head::Lane(_, sequence) | Head::Returned(sequence) => Some(sequence),
+            Head::Below(_) | Head::Empty => None,
+        };
+        std::iter::from_fn(next).collect()
+    }
 
     #[test]
     fn high_priority_goes_first_and_low_priority_is_not_starved() {
@@ -220,7 +482,7 @@ mod tests {
             queue.push(9, sequence);
         }
         queue.push(0, 1000);
-        let order: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
+        let order = all(&mut queue);
         assert_eq!(order.len(), 101);
         assert_eq!(&order[..3], &[0, 1, 2]);
         let low = order.iter().position(|s| *s == 1000).unwrap();
@@ -237,7 +499,7 @@ mod tests {
             queue.push(9, n);
         }
         queue.put_back(0, back(1000));
-        let order: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
+        let order = all(&mut queue);
         assert!(order.iter().position(|s| *s == 1000).unwrap() < FAIR_PICK as usize);
 
         let mut queue = Queue::default();
@@ -245,7 +507,7 @@ mod tests {
             queue.put_back(9, back(n));
         }
         queue.push(0, 1000);
-        let order: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
+        let order = all(&mut queue);
         assert!(order.iter().position(|s| *s == 1000).unwrap() < FAIR_PICK as usize);
         assert_eq!((order.len(), queue.len()), (101, 0));
     }
@@ -257,7 +519,7 @@ mod tests {
         queue.push(9, 40);
         queue.put_back(4, Key { due_ms: 2, sequence: 20 });
         queue.put_back(4, Key { due_ms: 1, sequence: 21 });
-        let order: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
+        let order = all(&mut queue);
         assert_eq!(order, [40, 21, 20, 30]);
     }
 }

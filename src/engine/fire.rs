@@ -1,11 +1,11 @@
 //! Time passes: firing, lease timers, topic retention.
 
 use crate::base::event::{BatchMeta, Event, EventSink, FailureReason};
-use crate::base::id::{Key, SessionId};
+use crate::base::id::{DestinationId, Key, SessionId};
 use crate::base::time::{ClockKind, Now};
 
 use super::Engine;
-use super::destination::Kept;
+use super::destination::{Destination, Kept};
 use super::messages::SlotId;
 use super::subscription::Role;
 
@@ -22,19 +22,23 @@ pub struct Fired {
 }
 
 impl Engine {
-    /// Begins a step: takes its time and fires what is due, at most `limit` messages.
+    /// Begins a step: takes its time and fires what is due, at most some `limit` messages. Goes no
+    /// further than what was read from the store.
     pub fn fire(&mut self, now: Now, limit: usize) -> Fired {
         self.now = now;
         self.released = [0; 2];
         let mut keys = Vec::new();
-        let mut more = self.wheel.advance(now.engine_ms, limit, &mut keys);
+        let due = Key::end_of(now.engine_ms);
+        let reach = due.min(self.thawed_to);
+        let mut more = self.wheel.advance(reach, limit, &mut keys);
         // Everything due has left the wheel, or everything up to the last key has.
         let mark = match keys.last() {
             Some(last) if more => *last,
             _ if more => self.fired_to,
-            _ => Key::end_of(now.engine_ms),
+            _ => reach,
         };
         self.fired_to = self.fired_to.max(mark);
+        more |= reach < due;
         for key in &keys {
             self.fire_one(*key);
         }
@@ -48,15 +52,14 @@ impl Engine {
         Fired { any: released_any || !keys.is_empty(), more }
     }
 
-    /// Begins a batch read from the journal: fires exactly what it says was fired.
+    /// Begins a batch read from the journal: fires exactly what it says was fired. The rows of the
+    /// store up to there must have been thawed.
     pub fn begin_replayed(&mut self, meta: &BatchMeta) {
-        if meta.baseline {
-            *self = Self::new(self.config.clone(), meta.now);
-            self.fired_to = meta.fired_to;
-        }
+        debug_assert!(self.thawed_to >= meta.fired_to, "rows are missing");
         self.now = meta.now;
         let mut keys = Vec::new();
-        self.wheel.advance_to(meta.fired_to, &mut keys);
+        // The wheel has no limit, so nothing is left.
+        let _ = self.wheel.advance(meta.fired_to, usize::MAX, &mut keys);
         self.fired_to = self.fired_to.max(meta.fired_to);
         for key in &keys {
             self.fire_one(*key);
@@ -73,14 +76,18 @@ impl Engine {
         if key.due_ms > self.now.on(clock) {
             // The clock that judges it lags behind the engine line: hold it, never be early.
             self.held[clock as usize].insert(key);
+            // The watermark has passed its row: from now on memory is where it is.
+            if let Some(entry) = self.messages.get_mut(key.sequence) {
+                entry.below = false;
+            }
         } else {
             self.fire_ready(key.sequence);
         }
     }
 
     /// Lets held-back messages go, at most `limit`, until `most` became ready. Returns how many left
-    /// and how many of them became ready: one whose destination was deleted or purged is dropped, and
-    /// does not count, because a baseline leaves it out and replay from there would let go of another.
+    /// and how many of them became ready: one whose destination was deleted is dropped, and does
+    /// not count, because a baseline leaves it out and replay from there would let go of another.
     fn release_held(
         &mut self,
         clock: ClockKind,
@@ -102,18 +109,15 @@ impl Engine {
         (left, ready)
     }
 
-    /// Makes a message ready. `false`: its destination was deleted or purged meanwhile, it is
-    /// dropped.
+    /// Makes a message ready. `false`: its destination was deleted meanwhile, it is dropped.
     fn fire_ready(&mut self, sequence: u64) -> bool {
         let Some(entry) = self.messages.get(sequence) else { return false };
-        if !self.stands(sequence, entry) {
+        let destination = entry.destination;
+        let Some(destination) = self.destination_mut(destination) else {
             self.forget(sequence);
             return false;
-        }
-        let destination = entry.destination;
-        if let Some(destination) = self.destination_mut(destination) {
-            destination.scheduled -= 1;
-        }
+        };
+        destination.scheduled -= 1;
         self.totals.fired += 1;
         self.make_ready(sequence);
         true
@@ -135,9 +139,13 @@ impl Engine {
         if entry.state != state {
             entry.become_state(state);
         }
+        entry.below = false;
+        entry.handed = false;
         destination.ready += 1;
         let id = destination.id;
         if destination.kind.is_queue() {
+            entry.offset = self.next_position;
+            self.next_position += 1;
             destination.queue.push(entry.priority, sequence);
         } else {
             entry.offset = destination.topic.next_offset();
@@ -222,43 +230,52 @@ impl Engine {
                 .destinations
                 .iter()
                 .flatten()
-                .filter(|d| !d.topic.log.is_empty())
+                .filter(|d| d.topic.len() > 0)
                 .map(|d| d.id)
                 .collect();
         }
         for id in topics {
-            let Some(destination) = self.destination(id) else { continue };
-            let topic = &destination.topic;
-            let age_ms = match destination.control.max_age_ms {
-                0 => self.config.topic_age_ms,
-                ms => ms,
-            };
-            let mut drop = 0;
-            let mut count = topic.log.len() as u64;
-            let mut bytes = topic.bytes;
-            for kept in &topic.log {
-                let Some(entry) = self.messages.get(kept.sequence) else { break };
-                let end = kept.since_mono_ms.saturating_add(age_ms);
-                let old = end < self.now.mono_ms;
-                if count <= self.config.topic_messages && bytes <= self.config.topic_bytes && !old {
-                    break;
-                }
-                drop += 1;
-                count -= 1;
-                bytes -= entry.content.len() as u64;
-                if drop == limit as u64 {
-                    break;
-                }
-            }
-            if drop > 0 {
-                let before = topic.first_offset + drop;
-                self.emit(&Event::TopicTrimmed { destination: id, before }, sink);
-                if drop == limit as u64 {
-                    // The rest is for the next step, whether or not it grows again.
-                    self.grown.push(id);
-                }
+            let Some(before) = self.trim_point(id, limit as u64) else { continue };
+            self.emit(&Event::TopicTrimmed { destination: id, before }, sink);
+            // The rest is for the next step, whether or not it grows again.
+            if self.trim_point(id, 1).is_some() {
+                self.grown.push(id);
             }
         }
+    }
+
+    /// The first offset that a topic should keep, if it should not keep all; at most `limit`
+    /// messages in memory are looked at. What lies below goes by the chunk.
+    fn trim_point(&self, id: DestinationId, limit: u64) -> Option<u64> {
+        let Destination { topic, control, .. } = self.destination(id)?;
+        let age_ms = match control.max_age_ms {
+            0 => self.config.topic_age_ms,
+            ms => ms,
+        };
+        let old = |since_mono_ms: u64| since_mono_ms.saturating_add(age_ms) < self.now.mono_ms;
+        let (mut first, mut bytes) = (topic.first_offset, topic.bytes);
+        for chunk in &topic.chunks {
+            let count_without = topic.next_offset() - chunk.end;
+            let bytes_without = bytes.saturating_sub(chunk.bytes);
+            // Without it there must still be as much as is promised to be kept.
+            let over = count_without >= self.config.topic_messages
+                || bytes_without >= self.config.topic_bytes;
+            if !over && !old(chunk.since_mono_ms) {
+                return (first > topic.first_offset).then_some(first);
+            }
+            (first, bytes) = (chunk.end, bytes_without);
+        }
+        for kept in topic.log.iter().take(limit as usize) {
+            let Some(entry) = self.messages.get(kept.sequence) else { break };
+            let count = topic.next_offset() - first;
+            let fits = count <= self.config.topic_messages && bytes <= self.config.topic_bytes;
+            if fits && !old(kept.since_mono_ms) {
+                break;
+            }
+            first += 1;
+            bytes = bytes.saturating_sub(entry.content.len() as u64);
+        }
+        (first > topic.first_offset).then_some(first)
     }
 
     /// Ends a session: what was out with it goes back.

@@ -3,25 +3,28 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
-use crate::base::command::{Answer, Delivery, DestinationInfo, SchedulePage, Status};
+use crate::base::command::{Answer, DestinationInfo, SchedulePage, Status};
 use crate::base::error::{ClientError, Code};
 use crate::base::id::{DestinationId, Key, MessageId};
 use crate::base::lifecycle::State;
 use crate::base::limits;
 
 use super::Engine;
+use super::thaw::Ahead;
 
 impl Engine {
     pub(super) fn status(&self, id: MessageId) -> Status {
         let (state, due_ms) = self.state_of(id);
         let entry = self.live(id).filter(|_| state != State::Gone);
-        let destination = entry.and_then(|entry| self.destination(entry.destination));
+        let entry = entry.map(|entry| (entry.destination, entry.attempts));
+        let entry = entry.or_else(|| self.found(id).map(|found| (found.destination, found.attempts)));
+        let destination = entry.and_then(|(destination, _)| self.destination(destination));
         Status {
             id,
             state,
             destination: destination.map_or_else(|| Arc::from(""), |d| d.name.clone()),
             due_ms,
-            attempts: entry.map_or(0, |entry| u32::from(entry.attempts)),
+            attempts: entry.map_or(0, |(_, attempts)| u32::from(attempts)),
         }
     }
 
@@ -38,24 +41,35 @@ impl Engine {
             name => Some(self.find_destination(name)?),
         };
         let limit = page(limit);
-        let start = match from_ms.checked_sub(1) {
-            None => Key::default(),
-            Some(before) => Key::end_of(before),
-        };
-        let start = start.max(after.unwrap_or_default());
+        let start = list_start(from_ms, after);
         let mut page = SchedulePage::default();
         let mut looked_at = 0;
-        let mut visit = |key: Key| {
+        let mut below = self.shown.scheduled.iter().peekable();
+        let reach = self.shown.reach;
+        let mut add = |page: &mut SchedulePage, key: Key, status: Option<Status>| {
             looked_at += 1;
-            if let Some(entry) = self.messages.get(key.sequence)
-                && only.is_none_or(|only| entry.destination == only)
-                && self.stands(key.sequence, entry)
-            {
-                page.entries.push(self.status(self.id_of(key.sequence, entry.id_due_ms)));
-            }
+            page.entries.extend(status);
             let stop = page.entries.len() >= limit || looked_at >= limits::LIST_SCAN_MAX;
             page.next = stop.then_some(key);
             !stop
+        };
+        let mut visit = |key: Key| {
+            while let Some((first, id, destination, attempts)) = below.next_if(|row| row.0 < key) {
+                if !add(&mut page, *first, self.status_below(*id, *destination, *attempts, first)) {
+                    return false;
+                }
+            }
+            if let Some(reach) = reach.filter(|reach| key > *reach) {
+                page.next = Some(reach);
+                return false;
+            }
+            let status = self.messages.get(key.sequence).filter(|entry| {
+                only.is_none_or(|only| entry.destination == only)
+                    && self.destination(entry.destination).is_some()
+            });
+            let status =
+                status.map(|entry| self.status(self.id_of(key.sequence, entry.id_due_ms)));
+            add(&mut page, key, status)
         };
         // Held-back messages are below the watermark, so they come before all in the wheel.
         let range = (Bound::Excluded(start), Bound::Included(Key::end_of(to_ms)));
@@ -66,10 +80,29 @@ impl Engine {
             }
         }
         held.sort_unstable();
-        if held.into_iter().all(&mut visit) {
-            self.wheel.scan(start, to_ms, &mut visit);
+        let mut going = held.into_iter().all(&mut visit);
+        if going {
+            self.wheel.scan(start, to_ms, &mut |key| {
+                going = visit(key);
+                going
+            });
+        }
+        // What lies below and behind the last in memory.
+        if going {
+            visit(Key { due_ms: u64::MAX, sequence: u64::MAX });
         }
         Ok(Answer::Scheduled(page))
+    }
+
+    fn status_below(
+        &self,
+        id: MessageId,
+        destination: DestinationId,
+        attempts: u32,
+        key: &Key,
+    ) -> Option<Status> {
+        let destination = self.destination(destination)?.name.clone();
+        Some(Status { id, state: State::Scheduled, destination, due_ms: key.due_ms, attempts })
     }
 
     pub(super) fn fetch(
@@ -87,19 +120,20 @@ impl Engine {
         let mut next_offset = offset.max(topic.first_offset);
         let mut messages = Vec::new();
         let mut bytes = 0;
+        let first = next_offset;
+        for below in self.shown.topic.iter().filter(|below| below.offset >= first) {
+            if messages.len() == page(limit) || bytes >= limits::PAGE_BYTES_MAX {
+                return Ok(Answer::Fetched { messages, next_offset });
+            }
+            bytes += below.content.len();
+            next_offset = below.offset + 1;
+            messages.push(below.clone().fetched());
+        }
         while messages.len() < page(limit) && bytes < limits::PAGE_BYTES_MAX {
             let Some(sequence) = topic.sequence_at(next_offset) else { break };
             if let Some(entry) = self.messages.get(sequence) {
                 bytes += entry.content.len();
-                messages.push(Delivery {
-                    subscription: 0,
-                    id: self.id_of(sequence, entry.id_due_ms),
-                    due_ms: entry.due_ms,
-                    attempt: 1,
-                    offset: next_offset,
-                    priority: entry.priority,
-                    content: entry.content.clone(),
-                });
+                messages.push(Ahead::of(entry, self.id_of(sequence, entry.id_due_ms)).fetched());
             }
             next_offset += 1;
         }
@@ -173,6 +207,16 @@ impl Engine {
     }
 }
 
-fn page(limit: u32) -> usize {
+/// The key behind which a list begins.
+pub(super) fn list_start(from_ms: u64, after: Option<Key>) -> Key {
+    let start = match from_ms.checked_sub(1) {
+        None => Key::default(),
+        Some(before) => Key::end_of(before),
+    };
+    start.max(after.unwrap_or_default())
+}
+
+/// How many entries a page has.
+pub(super) fn page(limit: u32) -> usize {
     (limit as usize).clamp(1, limits::PAGE_ITEMS_MAX)
 }

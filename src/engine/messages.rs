@@ -1,20 +1,30 @@
-//! Every live message, found by its sequence number.
+//! Live messages in memory, found by their sequence number.
 //!
 //! Sequences are dense when allocated and thin out as messages finish, so entries live in small
 //! pages by sequence: one hash look-up per page, no id map, memory in step with what is alive.
+//!
+//! There are two layers: the active one, and while a flush goes on the frozen one, which nobody
+//! changes. To change a frozen message is to move a copy of it up; from then on it is hidden below.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use crate::base::id::{DestinationId, Key, MessageId};
 use crate::base::lifecycle::State;
+use crate::base::stored::{Place, Stored};
 use crate::base::time::ClockKind;
 
 const PAGE: usize = 16;
 
 /// What a message costs beside its content: entry, wheel key, allocation headers (bytes).
 pub(super) const MESSAGE_OVERHEAD_BYTES: u64 = 128;
+
+/// Rows that no longer count, by sequence. A message has at most one row that counts.
+pub(super) type Tombs = NumberMap<u64, Place>;
+
+/// What a tombstone costs, bytes.
+pub(super) const TOMB_BYTES: u64 = 48;
 
 /// A subscription slot of this run; meaningful only while a message is in flight.
 pub(super) type SlotId = u32;
@@ -28,7 +38,7 @@ pub(super) struct Entry {
     pub(super) due_ms: u64,
     /// Expiry on the monotonic line, ms; 0 never.
     pub(super) expires_mono_ms: u64,
-    /// Offset on a topic once fired.
+    /// Once fired: its offset on a topic, its position in a queue.
     pub(super) offset: u64,
     pub(super) content: Arc<[u8]>,
     pub(super) destination: DestinationId,
@@ -41,6 +51,10 @@ pub(super) struct Entry {
     pub(super) state: State,
     pub(super) priority: u8,
     pub(super) clock: ClockKind,
+    /// A row that says the same lies in a layer below.
+    pub(super) below: bool,
+    /// It was handed out at least once: it no longer stands in its lane.
+    pub(super) handed: bool,
 }
 
 impl Entry {
@@ -48,6 +62,41 @@ impl Entry {
     pub(super) fn become_state(&mut self, next: State) {
         assert!(self.state.may_become(next), "illegal move {:?} -> {next:?}", self.state);
         self.state = next;
+    }
+
+    /// The message of a row, as it waits.
+    pub(super) fn of(row: &Stored<'_>, state: State) -> Self {
+        Self {
+            id_due_ms: row.id.due_ms(),
+            due_ms: row.due_ms,
+            expires_mono_ms: row.expires_mono_ms,
+            offset: match row.place {
+                Place::Scheduled(_) => 0,
+                Place::Ready { position, .. } => position,
+            },
+            content: Arc::from(row.content),
+            destination: row.destination,
+            lease: 0,
+            failures: row.failures,
+            attempts: 0,
+            state,
+            priority: row.priority,
+            clock: row.clock,
+            below: true,
+            handed: false,
+        }
+    }
+
+    /// Where its row stands, if it has one.
+    pub(super) fn place(&self, sequence: u64) -> Place {
+        if self.state == State::Scheduled {
+            return Place::Scheduled(Key { due_ms: self.due_ms, sequence });
+        }
+        Place::Ready {
+            destination: self.destination,
+            lane: self.priority,
+            position: self.offset,
+        }
     }
 
     pub(super) fn memory_bytes(&self) -> u64 {
@@ -84,10 +133,11 @@ impl Hasher for NumberHasher {
 }
 
 pub(super) type NumberMap<K, V> = HashMap<K, V, BuildHasherDefault<NumberHasher>>;
+pub(super) type NumberSet = HashSet<u64, BuildHasherDefault<NumberHasher>>;
 
-/// The table of live messages.
+/// One layer of messages.
 #[derive(Debug, Default)]
-pub(super) struct Messages {
+pub(super) struct Table {
     pages: NumberMap<u64, Box<Page>>,
     live: u64,
 }
@@ -96,12 +146,8 @@ fn place(sequence: u64) -> (u64, usize) {
     (sequence / PAGE as u64, (sequence % PAGE as u64) as usize)
 }
 
-impl Messages {
-    pub(super) fn len(&self) -> u64 {
-        self.live
-    }
-
-    pub(super) fn insert(&mut self, sequence: u64, entry: Entry) {
+impl Table {
+    fn insert(&mut self, sequence: u64, entry: Entry) {
         let (page, at) = place(sequence);
         let page = self.pages.entry(page).or_default();
         assert!(page.entries[at].replace(entry).is_none(), "sequence {sequence} used twice");
@@ -109,17 +155,17 @@ impl Messages {
         self.live += 1;
     }
 
-    pub(super) fn get(&self, sequence: u64) -> Option<&Entry> {
+    fn get(&self, sequence: u64) -> Option<&Entry> {
         let (page, at) = place(sequence);
         self.pages.get(&page)?.entries[at].as_ref()
     }
 
-    pub(super) fn get_mut(&mut self, sequence: u64) -> Option<&mut Entry> {
+    fn get_mut(&mut self, sequence: u64) -> Option<&mut Entry> {
         let (page, at) = place(sequence);
         self.pages.get_mut(&page)?.entries[at].as_mut()
     }
 
-    pub(super) fn remove(&mut self, sequence: u64) -> Option<Entry> {
+    fn remove(&mut self, sequence: u64) -> Option<Entry> {
         let (number, at) = place(sequence);
         let page = self.pages.get_mut(&number)?;
         let entry = page.entries[at].take()?;
@@ -131,23 +177,119 @@ impl Messages {
         Some(entry)
     }
 
-    /// Sequences of all live messages, ascending.
-    pub(super) fn sequences(&self) -> Vec<u64> {
-        let mut all = Vec::with_capacity(self.live as usize);
-        for (number, page) in &self.pages {
-            for (at, entry) in page.entries.iter().enumerate() {
-                if entry.is_some() {
-                    all.push(number * PAGE as u64 + at as u64);
-                }
+    /// All messages of the layer, in no order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &Entry)> {
+        self.pages.iter().flat_map(|(number, page)| {
+            let first = number * PAGE as u64;
+            (first..).zip(&page.entries).filter_map(|(at, entry)| Some((at, entry.as_ref()?)))
+        })
+    }
+}
+
+/// The layers of messages that are in memory.
+#[derive(Debug, Default)]
+pub(super) struct Messages {
+    active: Table,
+    frozen: Option<Arc<Table>>,
+    /// Frozen messages that were moved up or ended since.
+    hidden: NumberSet,
+    /// What the others of the frozen layer take.
+    frozen_bytes: u64,
+}
+
+impl Messages {
+    pub(super) fn len(&self) -> u64 {
+        let frozen = self.frozen.as_ref().map_or(0, |frozen| frozen.live);
+        self.active.live + frozen - self.hidden.len() as u64
+    }
+
+    pub(super) fn insert(&mut self, sequence: u64, entry: Entry) {
+        self.active.insert(sequence, entry);
+    }
+
+    fn frozen(&self, sequence: u64) -> Option<&Entry> {
+        let entry = self.frozen.as_ref()?.get(sequence)?;
+        (!self.hidden.contains(&sequence)).then_some(entry)
+    }
+
+    /// Whether a message lies in the frozen layer, untouched.
+    pub(super) fn is_frozen(&self, sequence: u64) -> bool {
+        self.frozen.is_some() && self.active.get(sequence).is_none() && self.frozen(sequence).is_some()
+    }
+
+    pub(super) fn get(&self, sequence: u64) -> Option<&Entry> {
+        match self.active.get(sequence) {
+            None if self.frozen.is_some() => self.frozen(sequence),
+            found => found,
+        }
+    }
+
+    /// For a change: a frozen message is moved up first.
+    pub(super) fn get_mut(&mut self, sequence: u64) -> Option<&mut Entry> {
+        if self.is_frozen(sequence) {
+            self.move_up(sequence);
+        }
+        self.active.get_mut(sequence)
+    }
+
+    fn move_up(&mut self, sequence: u64) {
+        let Some(entry) = self.frozen(sequence) else { return };
+        // Its row is being written.
+        let entry = Entry { below: true, ..entry.clone() };
+        self.frozen_bytes -= entry.memory_bytes();
+        self.active.insert(sequence, entry);
+        self.hidden.insert(sequence);
+    }
+
+    pub(super) fn remove(&mut self, sequence: u64) -> Option<Entry> {
+        if self.is_frozen(sequence) {
+            self.move_up(sequence);
+        }
+        self.active.remove(sequence)
+    }
+
+    /// Bytes of the frozen layer that are not in the active one too.
+    pub(super) fn frozen_bytes(&self) -> u64 {
+        self.frozen_bytes
+    }
+
+    /// Begins a frozen layer with everything there is, `bytes` in all, save `keep`, which stays
+    /// active. Returns it.
+    pub(super) fn freeze(&mut self, keep: &[u64], bytes: u64) -> Arc<Table> {
+        assert!(self.frozen.is_none(), "one flush at a time");
+        self.frozen_bytes = bytes;
+        let mut table = std::mem::take(&mut self.active);
+        for &sequence in keep {
+            if let Some(entry) = table.remove(sequence) {
+                self.frozen_bytes -= entry.memory_bytes();
+                self.active.insert(sequence, entry);
             }
         }
+        let table = Arc::new(table);
+        self.frozen = Some(table.clone());
+        table
+    }
+
+    /// Ends the frozen layer. What is left of it has its rows below now.
+    pub(super) fn drop_frozen(&mut self) -> Option<Arc<Table>> {
+        self.hidden = NumberSet::default();
+        self.frozen_bytes = 0;
+        self.frozen.take()
+    }
+
+    /// Sequences of all live messages in memory, ascending.
+    pub(super) fn sequences(&self) -> Vec<u64> {
+        let frozen = self.frozen.iter().flat_map(|table| table.iter());
+        let frozen = frozen.map(|(sequence, _)| sequence).filter(|s| !self.hidden.contains(s));
+        let mut all: Vec<u64> = self.active.iter().map(|(sequence, _)| sequence).collect();
+        all.extend(frozen);
         all.sort_unstable();
         all
     }
 }
 
 /// How finished messages ended: a ring by sequence, so exact answers cost no map and no scan.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Outcomes {
     ring: Vec<(Key, Option<State>)>,
 }

@@ -22,11 +22,15 @@ mod deliver;
 mod destination;
 mod dump;
 mod fire;
+mod freeze;
 mod inspect;
 mod messages;
 mod publish;
+mod restore;
 mod schedule;
 mod subscription;
+mod thaw;
+mod wheels;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -37,16 +41,20 @@ use crate::base::error::{ClientError, Code};
 use crate::base::event::{BatchMeta, Event, EventSink};
 use crate::base::id::{DestinationId, Key, MessageId, SessionId};
 use crate::base::limits;
+use crate::base::stored::Want;
 use crate::base::time::{ClockKind, Now};
-use crate::wheel::Wheel;
 
 use control::Sweep;
 use dedup::Dedup;
 use destination::Destination;
-use messages::{Messages, NumberMap, Outcomes, SlotId};
+use messages::{Messages, NumberMap, Outcomes, SlotId, Tombs};
 use subscription::{Durable, Slots};
+use freeze::Freezing;
+use thaw::{Found, Portions, Shown};
+use wheels::Wheels;
 
 pub use fire::Fired;
+pub use freeze::{Frozen, Remains, Row, TopicChunk};
 
 /// A connected session: its subscriptions and what waits to go out to it.
 #[derive(Debug, Default)]
@@ -84,12 +92,16 @@ pub struct Engine {
     now: Now,
     /// Nothing at or below is left in the wheel.
     fired_to: Key,
+    /// Every row of the store up to here is in the wheel: firing goes no further.
+    thawed_to: Key,
     /// Held-back messages released in the current step.
     released: [u32; 2],
-    wheel: Wheel,
+    wheel: Wheels,
     /// Due on the engine line, not yet on their own clock: monotonic, wall.
     held: [BTreeSet<Key>; 2],
     messages: Messages,
+    /// Rows below the active layer that no longer count, by sequence; no watermark covers them.
+    tombs: Tombs,
     outcomes: Outcomes,
     dedup: Dedup,
     names: BTreeMap<Arc<str>, DestinationId>,
@@ -112,7 +124,24 @@ pub struct Engine {
     /// The look for queue messages past their age.
     sweep: Sweep,
     lease_timers: BTreeSet<(u64, SlotId)>,
+    /// Lanes handed out since a journaled event last said so.
+    handed: Vec<(DestinationId, u8)>,
+    frozen_tombs: Option<Arc<Tombs>>,
+    freezing: Option<Freezing>,
+    /// Thawed ahead of firing.
+    portions: Portions,
+    /// What has to be read from the store before deliveries go on.
+    wants: BTreeSet<Want>,
+    /// Messages read from the store for the command that is carried out.
+    found: NumberMap<u64, Found>,
+    shown: Shown,
+    /// Sequences below may lie in the store.
+    below_sequence: u64,
+    /// Messages at positions below may have been handed out before the last start.
+    restart_position: u64,
     next_sequence: u64,
+    /// The position the next message that becomes ready gets.
+    next_position: u64,
     next_subscription: u32,
     /// Content and overhead of all live messages.
     memory_bytes: u64,
@@ -129,9 +158,11 @@ impl Engine {
             now,
             fired_to: Key::end_of(now.engine_ms.saturating_sub(1)),
             released: [0; 2],
-            wheel: Wheel::new(now.engine_ms),
+            thawed_to: Key { due_ms: u64::MAX, sequence: u64::MAX },
+            wheel: Wheels::new(now.engine_ms),
             held: [BTreeSet::new(), BTreeSet::new()],
             messages: Messages::default(),
+            tombs: Tombs::default(),
             outcomes: Outcomes::new(limits::OUTCOMES_REMEMBERED),
             dedup: Dedup::default(),
             names: BTreeMap::new(),
@@ -147,7 +178,17 @@ impl Engine {
             next_sweep_mono_ms: 0,
             sweep: Sweep::default(),
             lease_timers: BTreeSet::new(),
+            handed: Vec::new(),
+            frozen_tombs: None,
+            freezing: None,
+            portions: Portions::new(),
+            wants: BTreeSet::new(),
+            found: NumberMap::default(),
+            shown: Shown::default(),
+            below_sequence: 0,
+            restart_position: 0,
             next_sequence: 1,
+            next_position: 1,
             next_subscription: 1,
             memory_bytes: 0,
             totals: Totals::default(),
@@ -157,12 +198,7 @@ impl Engine {
     /// What the current step's batch has to say beside its events.
     #[must_use]
     pub fn batch_meta(&self) -> BatchMeta {
-        BatchMeta {
-            now: self.now,
-            fired_to: self.fired_to,
-            released: self.released,
-            baseline: false,
-        }
+        BatchMeta { now: self.now, fired_to: self.fired_to, released: self.released }
     }
 
     /// Carries out one command of a session and queues its answer.
@@ -241,7 +277,10 @@ impl Engine {
     /// Whether the next step has something to do without any new input.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        !self.active.is_empty() || !self.grown.is_empty() || self.sweep.under_way()
+        !self.active.is_empty()
+            || !self.grown.is_empty()
+            || !self.wants.is_empty()
+            || self.sweep.under_way()
     }
 
     /// How long nothing will happen by itself, in ms from the current step's time. `None`: for
@@ -257,34 +296,43 @@ impl Engine {
         [wheel, held(ClockKind::Mono), held(ClockKind::Wall), lease].into_iter().flatten().min()
     }
 
+    /// Which shard this is.
+    #[must_use]
+    pub fn shard(&self) -> u16 {
+        self.shard
+    }
+
     /// The time of the current step.
     #[must_use]
     pub fn now(&self) -> Now {
         self.now
     }
 
-    /// Live messages.
+    /// Live messages, in memory and in the store.
     #[must_use]
     pub fn messages(&self) -> u64 {
-        self.messages.len()
-    }
-
-    /// Rough size of [`Engine::dump`] in bytes.
-    #[must_use]
-    pub fn dump_bytes_estimate(&self) -> u64 {
-        let outcomes = self.next_sequence.min(limits::OUTCOMES_REMEMBERED as u64) * 18;
-        let runs: usize = self.durables.values().map(|durable| durable.cursor.runs().len()).sum();
-        self.memory_bytes
-            + outcomes
-            + runs as u64 * 24
-            + self.dedup.len() as u64 * 64
-            + (self.names.len() + self.durables.len()) as u64 * 96
+        let all = self.destinations.iter().flatten();
+        all.map(|d| d.scheduled + d.ready + if d.kind.is_queue() { d.in_flight } else { 0 }).sum()
     }
 
     /// Records an event and applies it.
     fn emit(&mut self, event: &Event<'_>, sink: &mut dyn EventSink) {
+        if !self.handed.is_empty() {
+            self.record_handed(sink);
+        }
         sink.record(event);
         self.apply(event);
+    }
+
+    /// Records what was handed out, before an event that may be about it.
+    fn record_handed(&mut self, sink: &mut dyn EventSink) {
+        for (id, lane) in std::mem::take(&mut self.handed) {
+            if let Some(destination) = self.destination_mut(id) {
+                let marks = destination.queue.marks(lane);
+                marks.unrecorded = false;
+                sink.record(&Event::HandedOut { destination: id, lane, to: marks.handed_to });
+            }
+        }
     }
 
     fn send(&mut self, id: SessionId, outgoing: Outgoing) {

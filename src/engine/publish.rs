@@ -134,7 +134,7 @@ impl Engine {
         }
         self.check_room(destination)?;
         let bytes = message.content.len() as u64 + MESSAGE_OVERHEAD_BYTES;
-        if self.memory_bytes + bytes > self.config.max_memory {
+        if self.memory_bytes + bytes > self.config.memory * limits::MEMORY_TIMES_MAX {
             return Err(Code::MemoryFull.into());
         }
         let id = MessageId::new(due.due_ms, self.shard, self.next_sequence);

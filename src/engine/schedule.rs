@@ -6,9 +6,11 @@ use crate::base::event::{Event, EventSink};
 use crate::base::id::{Key, MessageId};
 use crate::base::lifecycle::State;
 use crate::base::message::Delay;
+use crate::base::stored::Place;
 
 use super::messages::Entry;
 use super::publish::resolve;
+use super::thaw::Found;
 use super::{Engine, batched};
 
 impl Engine {
@@ -16,8 +18,12 @@ impl Engine {
         if let Some(refused) = self.refuse_unless_scheduled(id) {
             return refused;
         }
+        let Some(entry) = self.live(id) else {
+            return Verdict { id, done: false, state: State::Gone, due_ms: 0 };
+        };
+        let (destination, due_ms) = (entry.destination, entry.due_ms);
         self.totals.cancelled += 1;
-        self.emit(&Event::Cancelled { id }, sink);
+        self.emit(&Event::Cancelled { id, destination, due_ms }, sink);
         Verdict { id, done: true, state: State::Cancelled, due_ms: 0 }
     }
 
@@ -62,9 +68,27 @@ impl Engine {
     /// Where a message stands and its current due time (0 when not known).
     pub(super) fn state_of(&self, id: MessageId) -> (State, u64) {
         match self.live(id) {
-            Some(entry) if self.stands(id.sequence(), entry) => (entry.state, entry.due_ms),
+            Some(entry) if self.destination(entry.destination).is_some() => {
+                (entry.state, entry.due_ms)
+            }
             Some(_) => (State::Gone, 0),
-            None => (self.outcome_of(id), 0),
+            None => match self.found(id) {
+                Some(found) => (self.state_at(found), found.due_ms),
+                None => (self.outcome_of(id), 0),
+            },
+        }
+    }
+
+    /// A message that was looked up in the store for this command.
+    pub(super) fn found(&self, id: MessageId) -> Option<&Found> {
+        self.found.get(&id.sequence()).filter(|found| found.id == id)
+    }
+
+    fn state_at(&self, found: &Found) -> State {
+        match (found.place, self.destination(found.destination)) {
+            (Place::Scheduled(_), _) => State::Scheduled,
+            (Place::Ready { .. }, Some(destination)) => destination.resting_state(),
+            (Place::Ready { .. }, None) => State::Gone,
         }
     }
 
@@ -75,14 +99,15 @@ impl Engine {
         let sequence = id.sequence();
         let ours = id.shard() == self.shard && (1..self.next_sequence).contains(&sequence);
         // The sequence is alive under another due time: this id never existed.
-        if ours && self.messages.get(sequence).is_none() { State::Gone } else { State::Unknown }
+        let other = self.messages.get(sequence).is_some() || self.found.contains_key(&sequence);
+        if ours && !other { State::Gone } else { State::Unknown }
     }
 
     /// Takes a scheduled message out of the wheel or the held-back set.
     pub(super) fn unschedule(&mut self, sequence: u64, entry: &Entry) {
         let key = Key { due_ms: entry.due_ms, sequence };
         if !self.held[entry.clock as usize].remove(&key) {
-            self.wheel.cancel(key);
+            self.wheel.cancel(key, self.messages.is_frozen(sequence));
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::base::id::{DestinationId, SessionId};
 use crate::base::limits;
 
 use super::cursor::Cursor;
+use super::thaw::Ahead;
 
 /// A durable subscription of a topic: a named cursor that outlives its sessions.
 #[derive(Debug)]
@@ -90,10 +91,12 @@ pub(super) struct Reader {
     pub(super) out: BTreeMap<u64, Out>,
     /// To deliver again: offset to deliveries so far.
     pub(super) again: BTreeMap<u64, u16>,
-    /// Out and dropped by retention meanwhile: sequence to offset, for those below `lost_below`.
-    /// The message can no longer tell its offset, and its credit must not wait for the timeout.
+    /// Out and no longer in memory: sequence to offset, for those below `lost_below`. The message
+    /// cannot tell its offset, and its credit must not wait for the timeout.
     pub(super) lost: BTreeMap<u64, u64>,
     pub(super) lost_below: u64,
+    /// Read from the store for what it is handed next.
+    pub(super) ahead: VecDeque<Ahead>,
 }
 
 /// A topic message that is out with a subscription.
@@ -116,13 +119,13 @@ impl Reader {
         Some(out)
     }
 
-    /// The offset of a message that is out although the topic keeps only what is from `kept_from`
-    /// on. Each lease is noted once, so many questions cost no search each.
-    pub(super) fn lost_offset(&mut self, sequence: u64, kept_from: u64) -> Option<u64> {
-        if self.lost_below < kept_from {
-            let dropped = self.out.range(self.lost_below..kept_from);
+    /// The offset of a message that is out although memory has only what is from `hot_from` on.
+    /// Each lease is noted once, so many questions cost no search each.
+    pub(super) fn lost_offset(&mut self, sequence: u64, hot_from: u64) -> Option<u64> {
+        if self.lost_below < hot_from {
+            let dropped = self.out.range(self.lost_below..hot_from);
             self.lost.extend(dropped.map(|(offset, out)| (out.sequence, *offset)));
-            self.lost_below = kept_from;
+            self.lost_below = hot_from;
         }
         self.lost.get(&sequence).copied()
     }
@@ -194,6 +197,10 @@ impl Slots {
         let subscription = self.slots.get_mut(slot as usize)?.take()?;
         self.free.push(slot);
         Some(subscription)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Subscription)> {
+        (0u32..).zip(&self.slots).filter_map(|(slot, s)| Some((slot, s.as_ref()?)))
     }
 
     pub(super) fn len(&self) -> usize {

@@ -1,4 +1,4 @@
-//! The disk port: the few file operations the journal needs, object safe.
+//! The disk port: the few file operations journal and store need, object safe.
 
 use std::io;
 use std::path::Path;
@@ -45,9 +45,12 @@ pub trait Disk: Send + Sync {
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>>;
 }
 
+/// Bytes of a file that can be looked at as if they were in memory; see [`DiskFile::map`].
+pub type MappedBytes = Box<dyn AsRef<[u8]> + Send + Sync>;
+
 /// An open file. Reading and writing are by position; there is no cursor.
 #[expect(clippy::len_without_is_empty, reason = "a length in bytes, not a collection")]
-pub trait DiskFile: Send {
+pub trait DiskFile: Send + Sync {
     /// Fills the buffer from `offset` on. Returns fewer bytes only at the end of the file.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
     /// Writes all bytes at `offset`. After an error any part of them may have been written.
@@ -66,4 +69,15 @@ pub trait DiskFile: Send {
     fn set_len(&self, len: u64) -> io::Result<()>;
     /// Length of the file in bytes.
     fn len(&self) -> io::Result<u64>;
+    /// Looks at `len` bytes from `offset` on, without a copy where the system can do it: what is
+    /// not looked at costs no memory, and what is can be given back. They stay when the handle is
+    /// dropped and the file removed.
+    ///
+    /// For *sealed* files only, those that nobody writes to or cuts any more: a file that is
+    /// changed all the same may show either state, and one that is cut ends the process. A bad
+    /// sector under these bytes ends it too, so what is mapped is small and read once at opening.
+    ///
+    /// # Errors
+    /// `ErrorKind::UnexpectedEof` when the file is shorter; those of the operating system.
+    fn map(&self, offset: u64, len: u64) -> io::Result<MappedBytes>;
 }

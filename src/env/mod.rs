@@ -5,8 +5,9 @@
 
 pub mod clock;
 pub mod disk;
+mod map;
 pub mod os_disk;
 
 pub use clock::{Clock, OsClock};
-pub use disk::{Disk, DiskFile, OpenMode};
+pub use disk::{Disk, DiskFile, MappedBytes, OpenMode};
 pub use os_disk::{DurableWrites, OsDisk, OsDiskOptions};

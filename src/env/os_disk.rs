@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fs::{Advice, FallocateFlags, OFlags};
 use rustix::io::Errno;
 
-use crate::env::disk::{Disk, DiskFile, OpenMode};
+use crate::env::disk::{Disk, DiskFile, MappedBytes, OpenMode};
+use crate::env::map::map;
 
 /// Alignment that direct writes need in address, offset and length, bytes. Devices ask for 512
 /// or 4096.
@@ -85,8 +86,8 @@ impl Disk for OsDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
         if mode == OpenMode::Read {
             let file = File::open(path)?;
-            // What we open for reading alone we read from front to back: read further ahead. Not
-            // to be told is no harm.
+            // What we open for reading alone we mostly read from front to back: read further ahead.
+            // Reads here and there are not made longer by it. Not to be told is no harm.
             let _ = rustix::fs::fadvise(&file, 0, None, Advice::Sequential);
             return Ok(Box::new(OsFile::plain(file)));
         }
@@ -216,6 +217,10 @@ impl DiskFile for OsFile {
     fn len(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
     }
+
+    fn map(&self, offset: u64, len: u64) -> io::Result<MappedBytes> {
+        map(&self.file, offset, len)
+    }
 }
 
 impl OsFile {
@@ -278,6 +283,27 @@ mod tests {
         let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap().trim();
         let flags = u32::from_str_radix(flags, 8).unwrap();
         assert_eq!(flags & OFlags::SYNC.bits(), DSYNC);
+    }
+
+    /// Goal: a mapping shows the bytes that were written, from any offset, and outlives handle and
+    /// name; one past the end is refused. Method: a real file of three pages.
+    #[test]
+    fn a_mapping_shows_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = OsDisk::default();
+        let path = dir.path().join("sealed");
+        let bytes: Vec<u8> = (0..12_000u32).map(|number| number as u8).collect();
+        disk.open(&path, OpenMode::Write).unwrap().write_at(&bytes, 0).unwrap();
+        let file = disk.open(&path, OpenMode::Read).unwrap();
+        let mapped = file.map(4_097, 7_903).unwrap();
+        for (offset, len) in [(4_097, 7_904), (12_001, 0), (u64::MAX, 2)] {
+            let refused = file.map(offset, len).err().unwrap();
+            assert_eq!(refused.kind(), io::ErrorKind::UnexpectedEof);
+        }
+        assert!(file.map(12_000, 0).unwrap().as_ref().as_ref().is_empty());
+        drop(file);
+        disk.remove(&path).unwrap();
+        assert_eq!(mapped.as_ref().as_ref(), &bytes[4_097..]);
     }
 
     #[test]

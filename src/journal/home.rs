@@ -8,12 +8,25 @@ use thiserror::Error;
 use crate::env::{Disk, OpenMode};
 
 /// Version of the directory's format that this code writes, and the highest it reads.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
+
+/// What a directory of an older version needs before this code can use it.
+enum Older {
+    /// No release wrote it; nothing reads it any more.
+    Unreleased,
+}
+
+/// The only place that knows older versions. A released one gets an arm that says how it is brought
+/// up to date.
+fn older(version: u32) -> Option<Older> {
+    (version < FORMAT_VERSION).then_some(Older::Unreleased)
+}
 
 const FORMAT: &str = "FORMAT";
 const FORMAT_NEW: &str = "FORMAT.new";
 const LOCK: &str = "LOCK";
 const JOURNAL: &str = "journal";
+const STORE: &str = "store";
 /// What may lie in a directory before it becomes a data directory.
 const NOT_IN_THE_WAY: [&str; 3] = [LOCK, FORMAT_NEW, "lost+found"];
 /// Longest `FORMAT` file that is looked at, bytes.
@@ -48,6 +61,18 @@ pub enum HomeError {
         dir.display()
     )]
     NewerVersion {
+        /// The directory.
+        dir: PathBuf,
+        /// Its version.
+        found: u32,
+    },
+    /// Made by a development version, before there was a release.
+    #[error(
+        "{} has format version {found}: it was made by a development version of postdate and cannot \
+         be read; choose another data directory, or start anew in an empty one",
+        dir.display()
+    )]
+    Unreleased {
         /// The directory.
         dir: PathBuf,
         /// Its version.
@@ -109,6 +134,7 @@ impl DataDir {
             write_format(disk, root)?;
         }
         create_durably(disk, &root.join(JOURNAL))?;
+        create_durably(disk, &root.join(STORE))?;
         Ok(Self { root: root.into(), _lock: lock })
     }
 
@@ -143,7 +169,10 @@ impl DataDir {
             Some(found) if found > FORMAT_VERSION => {
                 Err(HomeError::NewerVersion { dir: root.into(), found })
             }
-            Some(_) => Ok(true),
+            Some(found) => match older(found) {
+                Some(Older::Unreleased) => Err(HomeError::Unreleased { dir: root.into(), found }),
+                None => Ok(true),
+            },
         }
     }
 
@@ -173,6 +202,18 @@ impl DataDir {
     #[must_use]
     pub fn journal(&self) -> PathBuf {
         Self::journal_of(&self.root)
+    }
+
+    /// Where the store is.
+    #[must_use]
+    pub fn store(&self) -> PathBuf {
+        Self::store_of(&self.root)
+    }
+
+    /// Where the store of a data directory is.
+    #[must_use]
+    pub fn store_of(root: &Path) -> PathBuf {
+        root.join(STORE)
     }
 
     /// Where the journal of a data directory is.

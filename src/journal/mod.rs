@@ -4,8 +4,10 @@
 //!   segment 17              segment 18 (current)
 //!  |H|f1|f2 |f3|mark|      |H|f4 |f5|f6 |..........|      |spare|  |spare|
 //!   ^                                   ^
-//!   baseline: replay begins here        end; in mode `always` the durable end is the same
+//!   replay begins at segment 17         end; in mode `always` the durable end is the same
 //! ```
+//! The journal is never rewritten. [`Journal::roll`] begins a segment, its owner makes what stands in
+//! the ones before durable elsewhere and writes down the id, [`Journal::trim`] lets them go.
 //! *Written* and *durable* are two positions: [`Journal::end`] and [`Journal::durable_end`]. The
 //! bytes are described in `docs/format.md`. One thread owns a journal; it reads no clock.
 
@@ -43,7 +45,7 @@ pub struct Position {
 pub enum Room {
     /// Yes.
     Plenty,
-    /// The disk is full: what room is left is for acknowledgements, cancels and a baseline.
+    /// The disk is full: what room is left is for acknowledgements and cancels, and for letting go of segments.
     ReserveOnly,
 }
 
@@ -115,9 +117,8 @@ impl Default for JournalOptions {
 /// on the disk, so every later call says [`JournalError::Latched`] until the journal is opened
 /// anew.
 pub trait Journal: Send {
-    /// Writes one batch as one frame; with [`Durability::Always`] it is durable on return. A
-    /// baseline begins a new segment first. Returns where the frame begins. The batch keeps its
-    /// payload.
+    /// Writes one batch as one frame; with [`Durability::Always`] it is durable on return.
+    /// Returns where the frame begins. The batch keeps its payload.
     ///
     /// # Errors
     /// [`JournalError::TooLarge`] and [`JournalError::Full`]: nothing was written, the journal
@@ -134,12 +135,21 @@ pub trait Journal: Send {
     /// Any latches.
     fn sync(&mut self) -> Result<(), JournalError>;
 
-    /// Retires whole segments below `before`, but never beyond the newest baseline at or below
-    /// it; makes that baseline durable first.
+    /// Ends the current segment and begins the next one. Returns where the next frame will begin. A
+    /// current segment without any frame is not replaced. Everything before the position is durable
+    /// on return, and so is the new segment itself, in every mode: whoever keeps its id finds
+    /// it after any crash.
+    ///
+    /// # Errors
+    /// [`JournalError::Full`]: nothing changed, it may be tried again. Any other latches.
+    fn roll(&mut self) -> Result<Position, JournalError>;
+
+    /// Retires whole segments below `before.segment`, but never the current one. What they hold must
+    /// be durable elsewhere, and the next opening must begin at `before.segment` or above.
     ///
     /// # Errors
     /// A file that could not be renamed or removed is tried again by the next call and does not
-    /// latch; a failed sync does.
+    /// latch; a failed sync of the directory does.
     fn trim(&mut self, before: Position) -> Result<(), JournalError>;
 
     /// Whether new messages may be accepted. Changes in [`Journal::maintain`] and

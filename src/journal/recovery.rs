@@ -43,7 +43,7 @@ pub struct Recovered {
     pub payload_bytes: u64,
     /// Segments read.
     pub segments: u64,
-    /// Where the first batch begins; what is older was replaced by a baseline.
+    /// Where the first batch begins.
     pub start: Position,
     /// Just past the last valid frame.
     pub end: Position,
@@ -61,8 +61,6 @@ pub(super) struct Live {
     pub(super) end: u64,
     /// Length of its file.
     pub(super) file_bytes: u64,
-    /// Its first frame is a baseline.
-    pub(super) baseline: bool,
 }
 
 /// A journal as it lies on the disk, read through.
@@ -74,52 +72,53 @@ pub(super) struct Found {
     pub(super) covered: u64,
     /// Older segments that nobody needs.
     pub(super) leftover: Vec<u64>,
-    /// A last segment without any frame, to be replaced.
-    pub(super) unfinished: Option<u64>,
-    /// Number of the next frame.
-    pub(super) next_frame: u64,
+    /// The segment to begin.
+    pub(super) next: SegmentHeader,
+    /// It is there already, without any frame: to be replaced.
+    pub(super) unfinished: bool,
     /// Numbers of the spare files.
     pub(super) spares: Vec<u64>,
     pub(super) recovered: Recovered,
 }
 
-/// Reads everything from the newest baseline on. Changes nothing.
+/// Reads everything from segment `from` on. Changes nothing.
 pub(super) fn replay(
     disk: &dyn Disk,
     dir: &Path,
+    from: u64,
     on_batch: OnBatch<'_>,
     on_progress: OnProgress<'_>,
 ) -> Result<Found, JournalError> {
+    let from = from.max(1);
     let Layout { mut segments, spares } = Layout::read(disk, dir)?;
+    let leftover = segments.drain(..segments.partition_point(|&segment| segment < from)).collect();
     let mut found = Found {
         live: Vec::new(),
         covered: 0,
-        leftover: Vec::new(),
-        unfinished: None,
-        next_frame: 1,
+        leftover,
+        next: SegmentHeader { segment: from, previous: 0, previous_end: 0, first_frame: 1 },
+        unfinished: false,
         spares,
         recovered: Recovered::default(),
     };
-    if let Some(last) = segments.pop() {
-        if is_unfinished(disk, dir, last, &segments)? {
-            found.unfinished = Some(last);
-        } else {
-            segments.push(last);
-        }
+    check_complete(dir, from, &segments)?;
+    if let Some(&last) = segments.last()
+        && is_unfinished(disk, dir, last, from)?
+    {
+        segments.pop();
+        (found.next.segment, found.unfinished) = (last, true);
     }
-    let start = choose_start(disk, dir, &segments)?;
-    found.leftover = segments.drain(..start).collect();
     let headers = read_headers(disk, dir, &segments)?;
     let mut replay = Replay { on_batch, on_progress, done: 0, total: 0, told: 0 };
     for (index, (segment, header, len)) in headers.iter().enumerate() {
         if index == 0 {
-            found.next_frame = header.first_frame;
+            found.next.first_frame = header.first_frame;
             let ends = headers.iter().skip(1).map(|(_, next, _)| next.previous_end);
             replay.total = ends.sum::<u64>() + headers.last().map_or(0, |last| last.2);
-        } else if header.first_frame != found.next_frame {
+        } else if header.first_frame != found.next.first_frame {
             let why = format!(
                 "it begins with frame {} where {} should follow",
-                header.first_frame, found.next_frame
+                header.first_frame, found.next.first_frame
             );
             return Err(corrupt(dir, *segment, 0, why));
         }
@@ -127,72 +126,48 @@ pub(super) fn replay(
         let end = headers.get(index + 1).map(|(_, next, _)| next.previous_end);
         let walk = replay.walk(&mut reader, end, &mut found)?;
         if walk.end == FIRST_FRAME && end.is_none() {
-            found.unfinished = Some(*segment);
+            (found.next, found.unfinished) = (*header, true);
             // It was only begun after all before it was durable.
             found.covered = found.live.last().map_or(0, |live| live.end);
         } else {
             found.covered = walk.covered;
             found.recovered.segments += 1;
             found.recovered.end = Position { segment: *segment, offset: walk.end };
-            found.live.push(Live {
-                segment: *segment,
-                end: walk.end,
-                file_bytes: *len,
-                baseline: walk.baseline,
-            });
+            found.next = SegmentHeader {
+                segment: segment + 1,
+                previous: *segment,
+                previous_end: walk.end,
+                ..found.next
+            };
+            found.live.push(Live { segment: *segment, end: walk.end, file_bytes: *len });
         }
     }
     (replay.on_progress)(replay.total, replay.total);
     Ok(found)
 }
 
+/// Whether there is every segment from the one named to the last.
+fn check_complete(dir: &Path, from: u64, segments: &[u64]) -> Result<(), JournalError> {
+    let there = segments.iter().zip(from..).take_while(|(segment, id)| **segment == *id).count();
+    // In a new directory there is none.
+    if there == segments.len() && (there > 0 || from == 1) {
+        return Ok(());
+    }
+    Err(JournalError::Missing { file: segment_path(dir, from + there as u64) })
+}
+
 /// Whether the last segment has neither a header nor a frame: its making was cut off.
-fn is_unfinished(
-    disk: &dyn Disk,
-    dir: &Path,
-    last: u64,
-    others: &[u64],
-) -> Result<bool, JournalError> {
+fn is_unfinished(disk: &dyn Disk, dir: &Path, last: u64, from: u64) -> Result<bool, JournalError> {
     let mut reader = SegmentReader::open(disk, dir, last)?;
     if reader.header()?.is_some() {
         return Ok(false);
     }
-    let expected = others.last().map_or(1, |previous| previous + 1);
-    if reader.search(FIRST_FRAME)?.is_some() || last != expected {
+    // One that somebody names as the first was there.
+    let named = last == from && from > 1;
+    if named || reader.search(FIRST_FRAME)?.is_some() {
         return Err(reader.corrupt(0, "the segment header is invalid"));
     }
     Ok(true)
-}
-
-/// Index of the segment to begin with: the newest that begins with a baseline, else the first
-/// one there ever was. From there on none is missing.
-fn choose_start(disk: &dyn Disk, dir: &Path, segments: &[u64]) -> Result<usize, JournalError> {
-    let Some(last) = segments.len().checked_sub(1) else { return Ok(0) };
-    let mut index = last;
-    loop {
-        let mut reader = SegmentReader::open(disk, dir, segments[index])?;
-        if reader.header()?.is_some()
-            && matches!(reader.frame(FIRST_FRAME)?, Ok(frame) if frame.header.meta.baseline)
-        {
-            return Ok(index);
-        }
-        if index == 0 || segments[index - 1] + 1 != segments[index] {
-            break;
-        }
-        index -= 1;
-    }
-    if segments[index] == 1 {
-        return Ok(index);
-    }
-    // Here a baseline should stand. Either it is damaged or what was before it is missing.
-    let mut reader = SegmentReader::open(disk, dir, segments[index])?;
-    if reader.header()?.is_none() {
-        return Err(reader.corrupt(0, "the segment header is invalid"));
-    }
-    match reader.frame(FIRST_FRAME)?.map(|_| ()) {
-        Ok(()) => Err(JournalError::Missing { file: segment_path(dir, segments[index] - 1) }),
-        Err(why) => Err(reader.corrupt(FIRST_FRAME, why.to_string())),
-    }
 }
 
 /// Headers and file lengths of segments that follow each other.
@@ -231,7 +206,6 @@ struct Replay<'a> {
 struct Walk {
     end: u64,
     covered: u64,
-    baseline: bool,
 }
 
 impl Replay<'_> {
@@ -243,16 +217,16 @@ impl Replay<'_> {
         found: &mut Found,
     ) -> Result<Walk, JournalError> {
         let segment = reader.segment;
-        let mut walk = Walk { end: FIRST_FRAME, covered: FIRST_FRAME, baseline: false };
+        let mut walk = Walk { end: FIRST_FRAME, covered: FIRST_FRAME };
         while recorded_end.is_none_or(|end| walk.end < end) {
             let at = walk.end;
             let frame = match reader.frame(at)? {
-                Ok(frame) if frame.header.number == found.next_frame => frame,
+                Ok(frame) if frame.header.number == found.next.first_frame => frame,
                 other => {
                     let why = match other {
                         Ok(frame) => format!(
                             "frame {} stands where frame {} should",
-                            frame.header.number, found.next_frame
+                            frame.header.number, found.next.first_frame
                         ),
                         Err(error) => error.to_string(),
                     };
@@ -276,7 +250,6 @@ impl Replay<'_> {
                 if recovered.batches == 0 {
                     recovered.start = position;
                 }
-                walk.baseline |= frame.header.meta.baseline && at == FIRST_FRAME;
                 recovered.batches += 1;
                 recovered.payload_bytes += frame.payload.len() as u64;
                 recovered.last = Some(frame.header.meta);
@@ -286,7 +259,7 @@ impl Replay<'_> {
                     JournalError::Replay { file, offset: at, why }
                 })?;
             }
-            found.next_frame += 1;
+            found.next.first_frame += 1;
             walk.end = at + bytes;
             self.tell(walk.end);
         }

@@ -1,6 +1,7 @@
 //! The journal over segment files.
 
 use std::collections::VecDeque;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use crate::codec::frame::{BatchBuffer, FrameHeader, HEADER_BYTES, file_bytes};
 use crate::codec::segment::SegmentHeader;
 use crate::env::{Disk, DiskFile, OpenMode};
 use crate::journal::aligned::Aligned;
-use crate::journal::error::{Context, JournalError};
+use crate::journal::error::{Context, JournalError, is_full};
 use crate::journal::layout::segment_path;
 use crate::journal::reader::FIRST_FRAME;
 use crate::journal::recovery::{self, Found, Live, OnBatch, OnProgress, Recovered};
@@ -55,7 +56,12 @@ pub struct SegmentedJournal {
 }
 
 /// Opens the journal in `dir`, which is created when missing: reads what is there, hands over
-/// every batch from the newest baseline on, and begins a new segment.
+/// every batch from segment `from_segment` on, and begins a new segment. Older segments are not
+/// read; they are retired.
+///
+/// `from_segment` is the segment that [`Journal::roll`] began before what was in the ones below it
+/// was made durable elsewhere; 0 or 1 when that never happened. From there to the last no segment
+/// may be missing; only when it is 0 or 1 may there be none at all.
 ///
 /// `on_batch` gets what a batch says beside its events, its payload, and where its frame begins; a
 /// text it returns refuses the batch. `on_progress` gets bytes done and bytes in all.
@@ -68,6 +74,7 @@ pub fn open(
     disk: Arc<dyn Disk>,
     dir: &Path,
     options: JournalOptions,
+    from_segment: u64,
     on_batch: OnBatch<'_>,
     on_progress: OnProgress<'_>,
 ) -> Result<(SegmentedJournal, Recovered), JournalError> {
@@ -76,36 +83,17 @@ pub fn open(
     if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         disk.sync_dir(parent).context("sync", parent)?;
     }
-    let found = recovery::replay(disk.as_ref(), dir, on_batch, on_progress)?;
+    let found = recovery::replay(disk.as_ref(), dir, from_segment, on_batch, on_progress)?;
     settle_tail(disk.as_ref(), dir, &found)?;
     let always = options.durability == Durability::Always;
     let mut spares = Spares::load(disk.clone(), dir, options.segment_bytes, always, &found.spares)?;
     for &segment in &found.leftover {
         spares.adopt(&segment_path(dir, segment))?;
     }
-    let previous = found.live.last().map_or((0, 0), |live| (live.segment, live.end));
-    let header = SegmentHeader {
-        segment: previous.0 + 1,
-        previous: previous.0,
-        previous_end: previous.1,
-        first_frame: found.next_frame,
-    };
-    if spares.len() == 0 {
-        match spares.make() {
-            // The file that is to be replaced gives its space.
-            Err(JournalError::Full { .. }) if found.unfinished.is_some() => {
-                let path = segment_path(dir, header.segment);
-                disk.remove(&path).context("remove", &path)?;
-                spares.make()?;
-            }
-            made => made?,
-        }
-        spares.fill_all();
-    }
-    let (file, live) = begin_segment(disk.as_ref(), dir, &options, &mut spares, header)?;
+    let (file, live) = begin_first(disk.as_ref(), dir, &options, &mut spares, &found)?;
     // Without a spare, new messages are refused until `maintain` can make one.
     spares.maintain(0, 1, true);
-    let end = Position { segment: header.segment, offset: FIRST_FRAME };
+    let end = Position { segment: live.segment, offset: FIRST_FRAME };
     let stats = JournalStats {
         torn_bytes: found.recovered.torn.as_ref().map_or(0, |torn| torn.bytes),
         ..JournalStats::default()
@@ -119,10 +107,10 @@ pub fn open(
         file,
         end,
         durable: end,
-        next_frame: found.next_frame,
+        next_frame: found.next.first_frame,
         unmarked: false,
         latched: false,
-        seen_frame: found.next_frame,
+        seen_frame: found.next.first_frame,
         last_frame_bytes: 0,
         idle_since_ms: 0,
         dirty_since_ms: None,
@@ -155,6 +143,26 @@ fn settle_tail(disk: &dyn Disk, dir: &Path, found: &Found) -> Result<(), Journal
     file.sync_data().context("sync", &path)
 }
 
+/// Begins the segment that follows what was found.
+fn begin_first(
+    disk: &dyn Disk,
+    dir: &Path,
+    options: &JournalOptions,
+    spares: &mut Spares,
+    found: &Found,
+) -> Result<(Box<dyn DiskFile>, Live), JournalError> {
+    if spares.len() == 0 {
+        match spares.make() {
+            Err(JournalError::Full { .. }) if found.unfinished => {
+                return wipe_segment(disk, dir, options, found.next);
+            }
+            made => made?,
+        }
+        spares.fill_all();
+    }
+    begin_segment(disk, dir, options, spares, found.next)
+}
+
 /// Makes a spare the next segment. The header is durable before the name is.
 fn begin_segment(
     disk: &dyn Disk,
@@ -164,21 +172,61 @@ fn begin_segment(
     header: SegmentHeader,
 ) -> Result<(Box<dyn DiskFile>, Live), JournalError> {
     let spare = spares.take().ok_or_else(|| JournalError::Full { dir: dir.into() })?;
-    let mode = match options.durability {
+    let file = disk.open(&spare, mode_of(options)).context("open", &spare)?;
+    write_header(file.as_ref(), header).context("write", &spare)?;
+    disk.rename(&spare, &segment_path(dir, header.segment)).context("rename", &spare)?;
+    disk.sync_dir(dir).context("sync", dir)?;
+    let file_bytes = options.segment_bytes;
+    Ok((file, Live { segment: header.segment, end: FIRST_FRAME, file_bytes }))
+}
+
+/// Makes a segment without any frame usable again where there is no space for another file: what a
+/// torn write left in it must never follow a later frame. It is never gone, for the journal
+/// may have to begin with it.
+fn wipe_segment(
+    disk: &dyn Disk,
+    dir: &Path,
+    options: &JournalOptions,
+    header: SegmentHeader,
+) -> Result<(Box<dyn DiskFile>, Live), JournalError> {
+    let path = segment_path(dir, header.segment);
+    let file = disk.open(&path, mode_of(options)).context("open", &path)?;
+    let full = |error: io::Error| {
+        if is_full(&error) {
+            return JournalError::Full { dir: dir.into() };
+        }
+        JournalError::Io { op: "wipe", file: path.clone(), source: error }
+    };
+    file.allocate(options.segment_bytes).map_err(full)?;
+    let len = file.len().context("read", &path)?;
+    let zeros = Aligned::zeroed(REWRITE_BYTES.min(len as usize));
+    let mut at = FIRST_FRAME;
+    while at < len {
+        let piece = &zeros.as_slice()[..zeros.as_slice().len().min((len - at) as usize)];
+        file.write_at(piece, at).map_err(full)?;
+        at += piece.len() as u64;
+    }
+    file.sync_data().context("sync", &path)?;
+    write_header(file.as_ref(), header).context("write", &path)?;
+    disk.sync_dir(dir).context("sync", dir)?;
+    Ok((file, Live { segment: header.segment, end: FIRST_FRAME, file_bytes: len }))
+}
+
+fn mode_of(options: &JournalOptions) -> OpenMode {
+    match options.durability {
         Durability::Always => OpenMode::Durable,
         Durability::Interval { .. } | Durability::Os => OpenMode::Write,
-    };
-    let file = disk.open(&spare, mode).context("open", &spare)?;
+    }
+}
+
+/// Writes the header of a segment, durably in every mode.
+fn write_header(file: &dyn DiskFile, header: SegmentHeader) -> io::Result<()> {
     let mut block = Aligned::zeroed(FRAME_ALIGN);
     if let Some(block) = block.as_mut_slice().first_chunk_mut() {
         header.encode(block);
     }
-    file.write_at(block.as_slice(), 0).context("write", &spare)?;
-    file.sync_data().context("sync", &spare)?;
-    disk.rename(&spare, &segment_path(dir, header.segment)).context("rename", &spare)?;
-    disk.sync_dir(dir).context("sync", dir)?;
-    let file_bytes = options.segment_bytes;
-    Ok((file, Live { segment: header.segment, end: FIRST_FRAME, file_bytes, baseline: false }))
+    file.write_at(block.as_slice(), 0)?;
+    file.sync_data()
 }
 
 impl SegmentedJournal {
@@ -201,7 +249,7 @@ impl SegmentedJournal {
         if self.end.offset * 2 < self.options.segment_bytes { 1 } else { 2 }
     }
 
-    fn roll(&mut self) -> Result<(), JournalError> {
+    fn next_segment(&mut self) -> Result<(), JournalError> {
         if self.spares.len() == 0 {
             match self.spares.make() {
                 Err(full @ JournalError::Full { .. }) => return Err(full),
@@ -255,7 +303,6 @@ impl SegmentedJournal {
         }
         if let Some(live) = self.live.back_mut() {
             live.end = self.end.offset;
-            live.baseline |= meta.baseline;
         }
         Ok(at)
     }
@@ -281,9 +328,8 @@ impl Journal for SegmentedJournal {
         if payload > max {
             return Err(JournalError::TooLarge { bytes: payload, max });
         }
-        let full = self.end.offset + file_bytes(batch.len()) + BLOCK > self.options.segment_bytes;
-        if full || (meta.baseline && self.end.offset > FIRST_FRAME) {
-            self.roll()?;
+        if self.end.offset + file_bytes(batch.len()) + BLOCK > self.options.segment_bytes {
+            self.next_segment()?;
         }
         let at = self.write(meta, false, batch)?;
         self.last_frame_bytes = file_bytes(batch.len());
@@ -304,15 +350,19 @@ impl Journal for SegmentedJournal {
         Ok(())
     }
 
+    fn roll(&mut self) -> Result<Position, JournalError> {
+        self.alive()?;
+        if self.end.offset > FIRST_FRAME {
+            self.next_segment()?;
+        }
+        Ok(self.end)
+    }
+
     fn trim(&mut self, before: Position) -> Result<(), JournalError> {
         self.alive()?;
-        let keep = self.live.iter().rfind(|live| live.baseline && live.segment <= before.segment);
-        let Some(keep) = keep.map(|live| live.segment) else { return Ok(()) };
+        let keep = before.segment.min(self.end.segment);
         if self.live.front().is_none_or(|oldest| oldest.segment >= keep) {
             return Ok(());
-        }
-        if keep == self.end.segment {
-            self.sync()?;
         }
         let mut retired = Ok(());
         while let Some(oldest) = self.live.front().filter(|oldest| oldest.segment < keep) {

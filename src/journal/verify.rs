@@ -25,7 +25,7 @@ pub struct Damage {
 /// What [`verify`] found.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct VerifyReport {
-    /// Segment files.
+    /// Segment files that are needed.
     pub segments: u64,
     /// Spare files; what they hold means nothing.
     pub spares: u64,
@@ -41,18 +41,22 @@ pub struct VerifyReport {
     pub damage: Vec<Damage>,
 }
 
-/// Reads all segments, also those a newer baseline has made superfluous, and goes on behind damage.
-/// `on_batch` gets every valid batch; a text it returns is reported as damage of that place.
+/// Reads all segments from `from_segment` on, as [`crate::journal::open`] would, and goes on behind
+/// damage. Older segments mean nothing any more and are not read. `on_batch` gets every valid batch; a
+/// text it returns is reported as damage of that place.
 ///
 /// # Errors
 /// [`JournalError::Io`] when a file cannot be read, [`JournalError::NewerVersion`].
 pub fn verify(
     disk: &dyn Disk,
     dir: &Path,
+    from_segment: u64,
     on_batch: OnBatch<'_>,
     on_progress: OnProgress<'_>,
 ) -> Result<VerifyReport, JournalError> {
-    let layout = Layout::read(disk, dir)?;
+    let from = from_segment.max(1);
+    let mut layout = Layout::read(disk, dir)?;
+    layout.segments.retain(|&segment| segment >= from);
     let mut report = VerifyReport {
         segments: layout.segments.len() as u64,
         spares: layout.spares.len() as u64,
@@ -67,15 +71,18 @@ pub fn verify(
     let total = readers.iter().map(|(_, _, len)| len).sum();
     let mut check = Check { on_batch, report: &mut report, expected: None };
     let mut done = 0;
+    if readers.is_empty() && from > 1 {
+        check.damage(&segment_path(dir, from), 0, "the segment is missing");
+    }
     for (index, (segment, header, len)) in readers.iter().enumerate() {
         let next = readers.get(index + 1).map(|(id, header, _)| (*id, *header));
-        check.before(dir, *segment, index.checked_sub(1).map(|before| readers[before].0));
+        let expected = index.checked_sub(1).map_or(from, |before| readers[before].0 + 1);
+        check.before(dir, *segment, expected);
         let mut reader = SegmentReader::open(disk, dir, *segment)?;
         check.segment(&mut reader, *header, next)?;
         done += len;
         on_progress(done, total);
     }
-    check.needs_baseline(disk, dir, &layout.segments)?;
     Ok(report)
 }
 
@@ -93,26 +100,10 @@ impl Check<'_> {
     }
 
     /// Reports a gap in the ids.
-    fn before(&mut self, dir: &Path, segment: u64, previous: Option<u64>) {
-        if let Some(previous) = previous.filter(|previous| previous + 1 != segment) {
-            self.damage(&segment_path(dir, previous + 1), 0, "the segment is missing");
+    fn before(&mut self, dir: &Path, segment: u64, expected: u64) {
+        if segment != expected {
+            self.damage(&segment_path(dir, expected), 0, "the segment is missing");
         }
-    }
-
-    /// Without its first segment a journal must begin with a baseline.
-    fn needs_baseline(
-        &mut self,
-        disk: &dyn Disk,
-        dir: &Path,
-        segments: &[u64],
-    ) -> Result<(), JournalError> {
-        let Some(&first) = segments.first().filter(|&&first| first != 1) else { return Ok(()) };
-        let mut reader = SegmentReader::open(disk, dir, first)?;
-        // An invalid first frame is reported already.
-        if matches!(reader.frame(FIRST_FRAME)?, Ok(frame) if !frame.header.meta.baseline) {
-            self.damage(&segment_path(dir, first - 1), 0, "the segment is missing");
-        }
-        Ok(())
     }
 
     fn segment(

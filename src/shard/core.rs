@@ -3,6 +3,7 @@
 //! The same step runs under the shard's thread and under a simulator.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,22 +16,25 @@ use crate::codec::event;
 use crate::codec::frame::BatchBuffer;
 use crate::engine::Engine;
 use crate::env::clock::Clock;
-use crate::journal::{Journal, JournalError, Room};
+use crate::env::disk::Disk;
+use crate::journal::{Journal, JournalError};
+use crate::store::{FamilyStats, StoreStats, Version};
 
+use super::background::Background;
+use super::below::{self, Below};
 use super::broker::{Input, Outbox};
 use super::effort;
+use super::error::ShardError;
+use super::open::ShardOptions;
+use super::spill::Spill;
 use super::timekeeper::{ClockNote, Reading, Timekeeper};
 
-/// A live state may be rewritten as a baseline when the journal is this many times its size.
-const BASELINE_GAIN: u64 = 8;
-/// The same while the disk is full.
-const BASELINE_GAIN_FULL: u64 = 2;
-/// While the disk is full, a baseline that would free segments is thought about this often, ms.
-const RESCUE_EVERY_MS: u64 = 1_000;
 /// A batch that found no space is tried again this often.
 const STUCK_RETRY: Duration = Duration::from_millis(50);
 /// While a session's outbox is full, it is looked at this often.
 const FULL_RETRY: Duration = Duration::from_millis(5);
+/// Requests taken in one step while memory is used twice over.
+const SLOWED_REQUESTS: usize = 64;
 /// The clocks are looked at this often, whatever happens.
 const IDLE_MAX: Duration = Duration::from_millis(500);
 
@@ -58,10 +62,35 @@ impl Work {
     }
 }
 
+/// What a core is made of.
+pub(super) struct Parts {
+    pub(super) engine: Engine,
+    pub(super) journal: Box<dyn Journal>,
+    pub(super) keeper: Timekeeper,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) version: Arc<Version>,
+    pub(super) store_stats: StoreStats,
+    pub(super) background: Box<dyn Background>,
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) options: ShardOptions,
+}
+
 /// A shard without its thread.
 pub(super) struct Core {
-    engine: Engine,
-    journal: Box<dyn Journal>,
+    pub(super) engine: Engine,
+    pub(super) journal: Box<dyn Journal>,
+    pub(super) below: Below,
+    pub(super) background: Box<dyn Background>,
+    pub(super) spill: Spill,
+    pub(super) store_stats: StoreStats,
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) data_dir: PathBuf,
+    /// Memory that messages should take, bytes.
+    pub(super) memory: u64,
+    /// Journal after which a flush pays, bytes.
+    pub(super) journal_tail: u64,
+    /// Space on the disk below which new messages are refused, bytes.
+    pub(super) disk_reserve: u64,
     batch: BatchBuffer,
     keeper: Timekeeper,
     clock: Arc<dyn Clock>,
@@ -72,27 +101,38 @@ pub(super) struct Core {
     /// More is due than the last step could fire or time out.
     overdue: bool,
     /// A batch that found no space at all: nothing goes on until it is written.
-    stuck: Option<BatchMeta>,
-    /// The segment in which a baseline was last thought about.
-    baseline_checked_at: u64,
-    /// While the disk is full: when a baseline is next thought about, ms.
-    next_rescue_mono_ms: u64,
+    pub(super) stuck: Option<BatchMeta>,
     commits: u64,
     commit_ns_max: u64,
     commit_ns_total: u64,
-    baselines: u64,
 }
 
 impl Core {
-    pub(super) fn new(
-        engine: Engine,
-        journal: Box<dyn Journal>,
-        keeper: Timekeeper,
-        clock: Arc<dyn Clock>,
-    ) -> Self {
+    pub(super) fn new(parts: Parts) -> Self {
+        let Parts {
+            engine,
+            journal,
+            keeper,
+            clock,
+            version,
+            store_stats,
+            background,
+            disk,
+            options,
+        } = parts;
+        let config = options.config;
         Self {
             engine,
             journal,
+            below: Below::new(version),
+            background,
+            spill: Spill::default(),
+            store_stats,
+            disk,
+            data_dir: options.data_dir,
+            memory: config.memory,
+            journal_tail: config.journal_tail,
+            disk_reserve: config.disk_reserve,
             batch: BatchBuffer::new(),
             keeper,
             clock,
@@ -101,12 +141,9 @@ impl Core {
             work: VecDeque::new(),
             overdue: false,
             stuck: None,
-            baseline_checked_at: 0,
-            next_rescue_mono_ms: 0,
             commits: 0,
             commit_ns_max: 0,
             commit_ns_total: 0,
-            baselines: 0,
         }
     }
 
@@ -141,7 +178,8 @@ impl Core {
         let now = self.engine.now();
         let engine = self.engine.next_wait_ms();
         let journal = self.journal.next_maintenance_ms().map(|at| at.saturating_sub(now.mono_ms));
-        let longest = if self.full.is_empty() { IDLE_MAX } else { FULL_RETRY };
+        let looks_often = !self.full.is_empty() || self.engine.is_frozen();
+        let longest = if looks_often { FULL_RETRY } else { IDLE_MAX };
         let Some(wait_ms) = [engine, journal].into_iter().flatten().min() else { return longest };
         let target = self.keeper.mono_ns_at(now.mono_ms.saturating_add(wait_ms));
         Duration::from_nanos(target.saturating_sub(self.clock.mono_ns())).min(longest)
@@ -152,7 +190,7 @@ impl Core {
     /// # Errors
     /// When the journal failed: nothing that is not durable was released, and the shard is to
     /// stop.
-    pub(super) fn step(&mut self) -> Result<(), JournalError> {
+    pub(super) fn step(&mut self) -> Result<(), ShardError> {
         let now = self.read_clock();
         if let Some(meta) = self.stuck {
             self.journal.maintain(now.mono_ms)?;
@@ -162,9 +200,11 @@ impl Core {
             }
             return Ok(());
         }
-        let fired = self.engine.fire(now, limits::FIRE_PER_STEP_MAX);
+        self.take_news()?;
+        self.thaw(now)?;
+        let fired = self.engine.fire(now, self.fire_limit());
         self.resume();
-        self.do_work();
+        self.do_work(now.mono_ms)?;
         let mut sink = BatchSink(&mut self.batch);
         let timers = self.engine.run_timers(limits::FIRE_PER_STEP_MAX, &mut sink);
         self.engine.dispatch(limits::DELIVER_PER_STEP_MAX, &mut sink);
@@ -180,10 +220,7 @@ impl Core {
         }
         self.release();
         self.journal.maintain(now.mono_ms)?;
-        if self.baseline_pays(now.mono_ms) {
-            self.write_baseline()?;
-        }
-        Ok(())
+        self.consider_flush()
     }
 
     fn read_clock(&mut self) -> crate::base::time::Now {
@@ -204,12 +241,10 @@ impl Core {
         now
     }
 
-    fn do_work(&mut self) {
-        let refuse_new = match self.journal.room() {
-            Room::Plenty => None,
-            Room::ReserveOnly => Some(Code::DiskFull),
-        };
-        let mut effort_left = limits::STEP_REQUESTS_MAX;
+    fn do_work(&mut self, mono_ms: u64) -> Result<(), ShardError> {
+        let refuse_new = self.refusal(mono_ms);
+        let slowed = self.is_slowed();
+        let mut effort_left = if slowed { SLOWED_REQUESTS } else { limits::STEP_REQUESTS_MAX };
         while let Some(work) = self.work.pop_front() {
             match work {
                 Work::Open(session, outbox) => {
@@ -223,7 +258,7 @@ impl Core {
                 Work::Requests(session, mut requests) => {
                     for (tag, command) in requests.by_ref() {
                         effort_left = effort_left.saturating_sub(effort::of(&command));
-                        self.execute(session, tag, command, refuse_new);
+                        self.execute(session, tag, command, refuse_new)?;
                         if effort_left == 0 || self.batch.len() >= limits::STEP_BYTES_SOFT_MAX {
                             break;
                         }
@@ -234,9 +269,10 @@ impl Core {
                 }
             }
             if effort_left == 0 || self.batch.len() >= limits::STEP_BYTES_SOFT_MAX {
-                return;
+                return Ok(());
             }
         }
+        Ok(())
     }
 
     /// Lets others go first with the next step. What a session asked stays in order: what it said
@@ -250,14 +286,23 @@ impl Core {
         self.work.extend(later);
     }
 
-    fn execute(&mut self, session: SessionId, tag: u64, command: Command, refuse: Option<Code>) {
+    fn execute(
+        &mut self,
+        session: SessionId,
+        tag: u64,
+        command: Command,
+        refuse: Option<Code>,
+    ) -> Result<(), ShardError> {
         if matches!(command, Command::Stats) {
             let stats = self.stats();
             self.engine.answer(session, tag, Answer::Stats(stats));
-            return;
+            return Ok(());
         }
+        self.below.prepare(&mut self.engine, &command)?;
         let mut sink = BatchSink(&mut self.batch);
         self.engine.execute(session, tag, command, refuse, &mut sink);
+        self.engine.forget_found();
+        Ok(())
     }
 
     /// Makes the step's batch durable. When there is no space left at all, not even in the
@@ -318,44 +363,6 @@ impl Core {
         });
     }
 
-    /// Whether writing the live state anew would free enough of the journal.
-    fn baseline_pays(&mut self, mono_ms: u64) -> bool {
-        let segment = self.journal.end().segment;
-        let full = self.journal.room() == Room::ReserveOnly;
-        let rescue = full && mono_ms >= self.next_rescue_mono_ms;
-        if segment == self.baseline_checked_at && !rescue {
-            return false;
-        }
-        self.baseline_checked_at = segment;
-        self.next_rescue_mono_ms = mono_ms + RESCUE_EVERY_MS;
-        let gain = if full { BASELINE_GAIN_FULL } else { BASELINE_GAIN };
-        let estimate = self.engine.dump_bytes_estimate();
-        let stats = self.journal.stats();
-        stats.live_segments >= 2
-            && estimate <= limits::BASELINE_BYTES_MAX as u64
-            && estimate * gain <= stats.live_bytes
-    }
-
-    /// Writes the live state anew, and lets go of the segments before it.
-    fn write_baseline(&mut self) -> Result<(), JournalError> {
-        self.engine.dump(&mut BatchSink(&mut self.batch));
-        let meta = BatchMeta { baseline: true, released: [0; 2], ..self.engine.batch_meta() };
-        let bytes = self.batch.len();
-        let written = self.journal.append(&meta, &mut self.batch);
-        self.batch.clear();
-        let position = match written {
-            Ok(position) => position,
-            // It was an offer; what it would have freed stays. The size before was an estimate.
-            Err(JournalError::Full { .. } | JournalError::TooLarge { .. }) => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        self.journal.trim(position)?;
-        self.baseline_checked_at = self.journal.end().segment;
-        self.baselines += 1;
-        tracing::info!(bytes, segment = position.segment, "journal rewritten from a baseline");
-        Ok(())
-    }
-
     fn stats(&self) -> Vec<(&'static str, u64)> {
         let mut stats = self.engine.stats();
         let journal = self.journal.stats();
@@ -369,18 +376,25 @@ impl Core {
             ("commits_total", self.commits),
             ("commit_us_mean", self.commit_ns_total / self.commits.max(1) / 1000),
             ("commit_us_max", self.commit_ns_max / 1000),
-            ("baselines_total", self.baselines),
-            ("disk_full", u64::from(self.journal.room() == Room::ReserveOnly)),
+            ("disk_full", u64::from(self.is_disk_full())),
             ("wall_clock_held", u64::from(self.keeper.held())),
+            ("flushes_total", self.spill.flushes),
+            ("flush_failures_total", self.spill.failures),
+            ("flushing", u64::from(self.engine.is_frozen())),
+            ("memory_bytes", self.engine.memory_bytes()),
+            ("publishing_slowed", u64::from(self.is_slowed())),
         ]);
+        stats.extend(store_stats(&self.store_stats));
         stats
     }
 
     /// The durable state, encoded.
-    pub(super) fn state(&self) -> Vec<u8> {
+    pub(super) fn state(&self) -> Result<Vec<u8>, ShardError> {
+        let rows = self.below.all(self.engine.shard())?;
+        let rows = below::stored(&rows, self.engine.shard())?;
         let mut batch = BatchBuffer::new();
-        self.engine.dump(&mut BatchSink(&mut batch));
-        batch.payload().to_vec()
+        self.engine.dump(&rows, &mut BatchSink(&mut batch));
+        Ok(batch.payload().to_vec())
     }
 
     /// Whether a batch waits for space on the disk, and all else for it.
@@ -403,10 +417,26 @@ impl Core {
     }
 
     /// Ends in good order.
-    pub(super) fn close(mut self) -> Result<(), JournalError> {
+    pub(super) fn close(mut self) -> Result<(), ShardError> {
         self.hang_up(&Code::ShuttingDown.into());
-        self.journal.close()
+        Ok(self.journal.close()?)
     }
+}
+
+/// Figures of the store, all families together.
+fn store_stats(stats: &StoreStats) -> [(&'static str, u64); 9] {
+    let sum = |of: fn(&FamilyStats) -> u64| stats.families.iter().map(of).sum();
+    [
+        ("store_runs", sum(|family| family.runs)),
+        ("store_files", sum(|family| family.files)),
+        ("store_disk_bytes", sum(|family| family.bytes) + stats.checkpoint_bytes),
+        ("store_rows", sum(|family| family.rows)),
+        ("store_tombstones", sum(|family| family.tombstones)),
+        ("store_flushed_bytes_total", stats.flushed_bytes),
+        ("store_merged_bytes_total", stats.merged_bytes),
+        ("store_merges_total", stats.merges),
+        ("store_merges_behind", u64::from(stats.behind)),
+    ]
 }
 
 pub(super) fn log_clock(note: ClockNote) {

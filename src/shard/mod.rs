@@ -5,10 +5,15 @@
 //!
 //! Invariant: nothing leaves a step whose batch is not as durable as the mode promises.
 
+mod background;
+mod below;
 mod broker;
 mod core;
 mod effort;
+mod error;
+mod flush;
 mod open;
+mod spill;
 mod stepped;
 #[cfg(test)]
 mod tests;
@@ -16,5 +21,6 @@ mod thread;
 mod timekeeper;
 
 pub use broker::{Broker, Outbox, Session};
-pub use open::{OpenError, Recovery, Shard, ShardError, ShardOptions, open};
+pub use error::ShardError;
+pub use open::{OpenError, Recovery, Shard, ShardOptions, open};
 pub use stepped::SteppedShard;

@@ -8,15 +8,21 @@ use std::thread::JoinHandle;
 use crate::base::config::ShardConfig;
 use crate::base::event::BatchMeta;
 use crate::base::time::Now;
-use crate::codec::event;
+use crate::codec::{checkpoint, event};
 use crate::engine::Engine;
 use crate::env::clock::Clock;
 use crate::env::disk::Disk;
 use crate::journal::home::{DataDir, HomeError};
 use crate::journal::{self, JournalError, JournalOptions};
 
+use crate::store::{Store, StoreError, StoreOptions};
+
+use super::background::{Background, WriterThread};
+use super::below::{Below, Portion};
 use super::broker::{Broker, Input};
-use super::core::Core;
+use super::core::{Core, Parts};
+use super::error::ShardError;
+use super::flush::Writer;
 use super::thread;
 use super::timekeeper::{Reading, Timekeeper};
 
@@ -38,20 +44,15 @@ pub enum OpenError {
     /// Its journal: damaged, unreadable.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// Its store: damaged, unreadable.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A part of it passed its checksum and makes no sense.
+    #[error(transparent)]
+    Content(#[from] ShardError),
     /// The shard's thread could not be started.
     #[error("cannot start the shard's thread: {0}; check the limits on processes and memory")]
     Thread(std::io::Error),
-}
-
-/// Why a shard did not end in good order.
-#[derive(Debug, thiserror::Error)]
-pub enum ShardError {
-    /// Its journal failed; everything acknowledged is on disk.
-    #[error(transparent)]
-    Journal(#[from] JournalError),
-    /// Its thread panicked: a bug. Everything acknowledged is on disk.
-    #[error("the shard stopped by a bug; everything acknowledged is on disk, please report it")]
-    Panicked,
 }
 
 /// What was found at opening.
@@ -69,7 +70,7 @@ pub struct Recovery {
 #[derive(Debug)]
 pub struct Shard {
     broker: Broker,
-    thread: Option<JoinHandle<Result<(), JournalError>>>,
+    thread: Option<JoinHandle<Result<(), ShardError>>>,
     failed: Arc<AtomicBool>,
     recovery: Recovery,
 }
@@ -85,7 +86,11 @@ pub fn open(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Shard, OpenError> {
     let home = DataDir::open(&*disk, &options.data_dir)?;
-    let (core, recovery) = recover(disk, clock, &home, options, progress)?;
+    let start = |writer| {
+        let thread = WriterThread::start(writer).map_err(OpenError::Thread)?;
+        Ok(Box::new(thread) as Box<dyn Background>)
+    };
+    let (core, recovery) = recover(disk, clock, &home, options, &start, progress)?;
     let (inbox, work) = crossbeam_channel::unbounded();
     let failed = Arc::new(AtomicBool::new(false));
     let thread = std::thread::Builder::new()
@@ -106,29 +111,58 @@ pub fn open(
     Ok(Shard { broker, thread: Some(thread), failed, recovery })
 }
 
-/// Reads the journal into an engine.
+/// Gives a store to whoever writes it.
+pub(super) type StartWriter<'a> = &'a dyn Fn(Writer) -> Result<Box<dyn Background>, OpenError>;
+
+/// Reads the checkpoint and the journal into an engine.
 pub(super) fn recover(
     disk: Arc<dyn Disk>,
     clock: Arc<dyn Clock>,
     home: &DataDir,
     options: ShardOptions,
+    start_writer: StartWriter<'_>,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<(Core, Recovery), OpenError> {
-    let mut engine = Engine::new(options.config.clone(), Now::default());
+    let config = &options.config;
+    let (store, opened) = Store::open(disk.clone(), &home.store(), StoreOptions::default())?;
+    let mut below = Below::new(store.version());
     let mut last: Option<Now> = None;
+    let (mut engine, journal_from) = match &opened {
+        None => (Engine::new(config.clone(), Now::default()), 1),
+        Some(opened) => {
+            let engine = from_checkpoint(config, &opened.checkpoint)?;
+            last = Some(engine.now());
+            (engine, opened.journal_from)
+        }
+    };
     let mut batches = 0;
+    let mut failure = None;
     let mut replay = |meta: &BatchMeta, payload: &[u8], _at| {
-        replay_batch(&mut engine, meta, payload)?;
         last = Some(meta.now);
         batches += 1;
-        Ok(())
+        replay_batch(&mut engine, &mut below, meta, payload).map_err(|error| {
+            let text = error.to_string();
+            failure = Some(error);
+            text
+        })
     };
     let journal_options = JournalOptions {
-        segment_bytes: options.config.segment_bytes,
-        durability: options.config.durability,
+        segment_bytes: config.segment_bytes,
+        durability: config.durability,
     };
-    let (journal, recovered) =
-        journal::open(disk, &home.journal(), journal_options, &mut replay, progress)?;
+    let opened = journal::open(
+        disk.clone(),
+        &home.journal(),
+        journal_options,
+        journal_from,
+        &mut replay,
+        progress,
+    );
+    let (journal, recovered) = match (opened, failure) {
+        // The journal is sound; what it is about could not be read.
+        (Err(_), Some(failure @ ShardError::Store(_))) => return Err(failure.into()),
+        (opened, _) => opened?,
+    };
     engine.finish_replay();
     let reading = Reading { mono_ns: clock.mono_ns(), wall_ns: clock.wall_ns() };
     let (keeper, note) = Timekeeper::start(reading, last);
@@ -140,19 +174,49 @@ pub(super) fn recover(
         batches,
         torn_bytes: recovered.torn.map_or(0, |torn| torn.bytes),
     };
-    Ok((Core::new(engine, Box::new(journal), keeper, clock), recovery))
+    let (version, store_stats) = (store.version(), store.stats());
+    let parts = Parts {
+        engine,
+        journal: Box::new(journal),
+        keeper,
+        clock,
+        version,
+        store_stats,
+        background: start_writer(Writer::new(store))?,
+        disk,
+        options,
+    };
+    Ok((Core::new(parts), recovery))
+}
+
+/// The engine of a checkpoint, before the journal.
+fn from_checkpoint(config: &ShardConfig, bytes: &[u8]) -> Result<Engine, ShardError> {
+    let cut = || ShardError::BadRow("the checkpoint".into());
+    let (meta, mut rest) = checkpoint::decode(bytes).ok_or_else(cut)?;
+    let mut engine = Engine::from_checkpoint(config.clone(), &meta);
+    while !rest.is_empty() {
+        let event = event::decode(&mut rest)
+            .map_err(|error| ShardError::BadRow(format!("the checkpoint: {error}")))?;
+        engine.apply(&event);
+    }
+    Ok(engine)
 }
 
 /// Applies one batch of the journal.
-pub(super) fn replay_batch(
+fn replay_batch(
     engine: &mut Engine,
+    below: &mut Below,
     meta: &BatchMeta,
     payload: &[u8],
-) -> Result<(), String> {
+) -> Result<(), ShardError> {
+    let all = Portion { to: meta.fired_to, rows: u64::MAX, bytes: u64::MAX };
+    below.thaw_scheduled(engine, all)?;
     engine.begin_replayed(meta);
     let mut rest = payload;
     while !rest.is_empty() {
-        let event = event::decode(&mut rest).map_err(|error| error.to_string())?;
+        let event =
+            event::decode(&mut rest).map_err(|error| ShardError::BadRow(error.to_string()))?;
+        below.prepare_replay(engine, &event)?;
         engine.apply(&event);
     }
     Ok(())
@@ -189,7 +253,7 @@ impl Shard {
         let Some(thread) = self.thread.take() else { return Ok(()) };
         // A shard that has stopped by itself has nobody to hear it.
         let _ = self.broker.inbox.send(Input::Stop);
-        thread.join().map_err(|_| ShardError::Panicked)?.map_err(ShardError::from)
+        thread.join().map_err(|_| ShardError::Panicked)?
     }
 }
 

@@ -13,9 +13,14 @@ use crate::env::disk::Disk;
 use crate::journal::JournalError;
 use crate::journal::home::DataDir;
 
+use super::background::{Background, InlineWriter};
 use super::broker::{Broker, Input};
 use super::core::Core;
+use super::error::ShardError;
 use super::open::{OpenError, Recovery, ShardOptions, recover};
+
+/// A flush is written so many steps after it began, so that steps in between are seen.
+const FLUSH_AFTER_STEPS: u32 = 3;
 
 /// A shard that steps when told to.
 pub struct SteppedShard {
@@ -45,7 +50,10 @@ impl SteppedShard {
         options: ShardOptions,
     ) -> Result<Self, OpenError> {
         let home = DataDir::open(&*disk, &options.data_dir)?;
-        let (core, recovery) = recover(disk, clock, &home, options, &mut |_, _| {})?;
+        let start = |writer| {
+            Ok(Box::new(InlineWriter::new(writer, FLUSH_AFTER_STEPS)) as Box<dyn Background>)
+        };
+        let (core, recovery) = recover(disk, clock, &home, options, &start, &mut |_, _| {})?;
         let (sender, inbox) = crossbeam_channel::unbounded();
         let failed = Arc::new(AtomicBool::new(false));
         let broker = Broker::new(sender, failed.clone());
@@ -75,9 +83,9 @@ impl SteppedShard {
     /// # Errors
     /// When the journal failed: nothing that is not durable was released, sessions were told, and
     /// every further step does nothing but fail.
-    pub fn step(&mut self) -> Result<(), JournalError> {
+    pub fn step(&mut self) -> Result<(), ShardError> {
         if self.failed.load(Ordering::SeqCst) {
-            return Err(JournalError::Latched);
+            return Err(JournalError::Latched.into());
         }
         while let Ok(input) = self.inbox.try_recv() {
             self.core.take(input);
@@ -94,13 +102,16 @@ impl SteppedShard {
     ///
     /// # Errors
     /// When the last sync failed.
-    pub fn close(self) -> Result<(), JournalError> {
+    pub fn close(self) -> Result<(), ShardError> {
         self.core.close()
     }
 
     /// The durable state as bytes, to compare two shards by.
     #[must_use]
-    pub fn state(&self) -> Vec<u8> {
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn state(&self) -> Result<Vec<u8>, ShardError> {
         self.core.state()
     }
 }

@@ -8,21 +8,24 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use crate::base::error::{ClientError, Code};
 use crate::base::limits;
-use crate::journal::JournalError;
 
 use super::broker::Input;
 use super::core::Core;
+use super::error::ShardError;
+
+/// While memory is used twice over, each step is followed by a pause.
+const SLOWED_PAUSE: Duration = Duration::from_millis(1);
 
 /// Runs a shard until it is asked to stop or its journal fails.
 pub(super) fn run(
     mut core: Core,
     inbox: &Receiver<Input>,
     failed: &Arc<AtomicBool>,
-) -> Result<(), JournalError> {
+) -> Result<(), ShardError> {
     let outcome = serve(&mut core, inbox);
     if let Err(error) = outcome {
         failed.store(true, Ordering::SeqCst);
-        tracing::error!(%error, "the journal failed; nothing more is accepted until a restart");
+        tracing::error!(%error, "the shard failed; nothing more is accepted until a restart");
         core.hang_up(&Code::StorageFailed.into());
         turn_away(inbox, Code::StorageFailed);
         return Err(error);
@@ -41,7 +44,7 @@ fn turn_away(inbox: &Receiver<Input>, code: Code) {
     }
 }
 
-fn serve(core: &mut Core, inbox: &Receiver<Input>) -> Result<(), JournalError> {
+fn serve(core: &mut Core, inbox: &Receiver<Input>) -> Result<(), ShardError> {
     loop {
         let wait = core.wait();
         let mut going = true;
@@ -60,6 +63,9 @@ fn serve(core: &mut Core, inbox: &Receiver<Input>) -> Result<(), JournalError> {
             }
         }
         core.step()?;
+        if core.is_slowed() {
+            std::thread::sleep(SLOWED_PAUSE);
+        }
         if !going {
             // What was asked before the stop is carried out, unless the disk has no space for it:
             // then it stays unanswered rather than keep the server from stopping.

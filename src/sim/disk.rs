@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::env::{Disk, DiskFile, OpenMode};
+use crate::env::{Disk, DiskFile, MappedBytes, OpenMode};
 use crate::sim::medium::{Change, Content, Medium, Node, Survival, is_root};
 
 /// What happens at a chosen operation.
@@ -452,5 +452,16 @@ impl DiskFile for SimFile {
         let state = self.state.lock();
         state.alive(self.generation)?;
         Ok(state.medium.files[self.number].seen.len() as u64)
+    }
+
+    /// A copy, and a read that can fail like any other.
+    fn map(&self, offset: u64, len: u64) -> io::Result<MappedBytes> {
+        let mut state = self.state.lock();
+        state.alive(self.generation)?;
+        state.read()?;
+        let bytes = &state.medium.files[self.number].seen;
+        let end = offset.checked_add(len).ok_or(ErrorKind::UnexpectedEof)?;
+        let part = bytes.get(offset as usize..end as usize).ok_or(ErrorKind::UnexpectedEof)?;
+        Ok(Box::new(part.to_vec()))
     }
 }

@@ -119,3 +119,16 @@ fn the_same_seed_crashes_the_same_way() {
     assert_eq!(run(7), run(7));
     assert_ne!(run(7), run(8));
 }
+
+#[test]
+fn a_mapping_is_a_copy_and_fails_like_a_read() {
+    let (disk, file) = disk_with_file(OpenMode::Write);
+    file.write_at(b"sealed", 0).unwrap();
+    let mapped = file.map(2, 4).unwrap();
+    disk.remove(Path::new("/d/f")).unwrap();
+    assert_eq!(mapped.as_ref().as_ref(), b"aled");
+    assert!(file.map(2, 5).is_err() && file.map(u64::MAX, 2).is_err());
+    disk.fail_read_at(disk.reads(), Repeat::Once);
+    assert!(file.map(0, 1).is_err());
+    assert!(file.map(0, 1).is_ok());
+}

@@ -214,6 +214,13 @@ impl Wheel {
         self.fire(Key::end_of(self.position), limit, out)
     }
 
+    /// The same up to and including a key, which may lie inside a ms.
+    #[must_use = "more may be due"]
+    pub fn advance_within(&mut self, last: Key, limit: usize, out: &mut Vec<Key>) -> bool {
+        self.position = self.position.max(last.due_ms);
+        self.fire(last, limit, out)
+    }
+
     /// Fires everything up to and including `last`, and nothing behind it: what a journal says
     /// has been fired. Moves time to at least `last.due_ms`.
     pub fn advance_to(&mut self, last: Key, out: &mut Vec<Key>) {

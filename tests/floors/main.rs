@@ -15,8 +15,9 @@ const FLOORS: &[(&str, u8, &[&str])] = &[
     ("codec", 1, &["base"]),
     ("wheel", 1, &["base"]),
     ("journal", 2, &["env", "codec", "base"]),
+    ("store", 2, &["env", "codec", "base"]),
     ("engine", 3, &["wheel", "base"]),
-    ("shard", 4, &["engine", "journal", "env", "codec", "base"]),
+    ("shard", 4, &["engine", "journal", "store", "env", "codec", "base"]),
     ("wire", 4, &["base"]),
     ("front", 5, &["shard", "wire", "base"]),
     ("client", 5, &["shard", "wire", "base"]),
@@ -26,7 +27,8 @@ const FLOORS: &[(&str, u8, &[&str])] = &[
 ];
 
 const NOT_SIM: &[&str] = &[
-    "base", "env", "codec", "wheel", "journal", "engine", "shard", "wire", "front", "client", "cli",
+    "base", "env", "codec", "wheel", "journal", "store", "engine", "shard", "wire", "front",
+    "client", "cli",
 ];
 
 /// Where the edges of the system are: async and the world's ways are theirs.
@@ -122,7 +124,13 @@ fn words(path: &[String]) -> Vec<&str> {
     path.iter().map(String::as_str).collect()
 }
 
+/// The one file that may say `unsafe`: it looks at sealed files as memory.
+const UNSAFE: &str = "src/env/map.rs";
+
 fn check_unsafe(source: &Source) -> Breaches {
+    if source.name == UNSAFE {
+        return vec![];
+    }
     let word = |c: char| c.is_alphanumeric() || c == '_';
     let found = source.masked.match_indices("unsafe").filter(|(at, text)| {
         let (before, behind) = (&source.masked[..*at], &source.masked[at + text.len()..]);
@@ -178,7 +186,7 @@ fn clocks_files_threads_and_sockets_stay_in_their_places() {
 }
 
 #[test]
-fn nothing_is_unsafe() {
+fn nothing_is_unsafe_but_the_mapping_of_sealed_files() {
     check_all(&["src", "tests", "benches"], check_unsafe);
 }
 

@@ -25,12 +25,11 @@ pub(crate) fn segment_file(segment: u64) -> PathBuf {
     dir().join(format!("{segment:020}.wal"))
 }
 
-pub(crate) fn meta(number: u64, baseline: bool) -> BatchMeta {
+pub(crate) fn meta(number: u64) -> BatchMeta {
     BatchMeta {
         now: Now { mono_ms: number, wall_ms: number + 1, engine_ms: number + 2 },
         fired_to: Key { due_ms: number + 3, sequence: number + 4 },
         released: [number as u32 + 5, number as u32 + 6],
-        baseline,
     }
 }
 
@@ -45,18 +44,28 @@ pub(crate) fn payload(number: u64, len: usize) -> Vec<u8> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Read {
     pub(crate) number: u64,
-    pub(crate) baseline: bool,
     pub(crate) at: Position,
 }
 
 pub(crate) fn check_batch(read: &BatchMeta, bytes: &[u8], at: Position) -> Read {
     let number = read.now.mono_ms;
-    assert_eq!(*read, meta(number, read.baseline), "at {at:?}");
+    assert_eq!(*read, meta(number), "at {at:?}");
     assert_eq!(bytes, payload(number, bytes.len()), "at {at:?}");
-    Read { number, baseline: read.baseline, at }
+    Read { number, at }
 }
 
+/// Where replay begins, as a root would name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Start {
+    pub(crate) segment: u64,
+    /// The first batch in it.
+    pub(crate) number: u64,
+}
+
+pub(crate) const BEGINNING: Start = Start { segment: 0, number: 1 };
+
 pub(crate) struct Opened {
+    pub(crate) start: Start,
     pub(crate) journal: Box<SegmentedJournal>,
     pub(crate) read: Vec<Read>,
     pub(crate) recovered: Recovered,
@@ -68,16 +77,25 @@ impl Opened {
     }
 
     pub(crate) fn last(&self) -> u64 {
-        self.read.last().map_or(0, |read| read.number)
+        self.read.last().map_or(self.start.number - 1, |read| read.number)
     }
 }
 
 pub(crate) fn open(disk: &SimDisk, options: JournalOptions) -> Result<Opened, JournalError> {
+    open_at(disk, options, BEGINNING)
+}
+
+pub(crate) fn open_at(
+    disk: &SimDisk,
+    options: JournalOptions,
+    start: Start,
+) -> Result<Opened, JournalError> {
     let mut read = Vec::new();
     let (journal, recovered) = journal::open(
         Arc::new(disk.clone()),
         dir(),
         options,
+        start.segment,
         &mut |meta, bytes, at| {
             read.push(check_batch(meta, bytes, at));
             Ok(())
@@ -85,27 +103,26 @@ pub(crate) fn open(disk: &SimDisk, options: JournalOptions) -> Result<Opened, Jo
         &mut |done, total| assert!(done <= total, "{done} of {total}"),
     )?;
     assert_eq!(recovered.batches, read.len() as u64);
-    Ok(Opened { journal: Box::new(journal), read, recovered })
+    Ok(Opened { start, journal: Box::new(journal), read, recovered })
 }
 
 pub(crate) fn append(
     journal: &mut dyn Journal,
     number: u64,
     len: usize,
-    baseline: bool,
 ) -> Result<Position, JournalError> {
     let mut batch = BatchBuffer::new();
     batch.extend(&payload(number, len));
-    journal.append(&meta(number, baseline), &mut batch)
+    journal.append(&meta(number), &mut batch)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
     /// A batch with a payload of this length.
     Append(usize),
-    /// A baseline with a payload of this length.
-    Baseline(usize),
-    /// Trim to the newest baseline.
+    /// The current segment ends.
+    Roll,
+    /// The segment begun by the last roll is named as the first; those before it go.
     Trim,
     /// Maintenance after so many ms.
     Maintain(u64),
@@ -131,10 +148,11 @@ pub(crate) fn workload() -> Vec<Step> {
             _ => Step::Sync,
         });
         steps.push(Step::Append(20));
-        if round != 1 {
-            steps.push(Step::Baseline(9_000));
-            steps.push(Step::Append(30));
-            steps.push(Step::Trim);
+        if round == 1 {
+            // Twice, and ended before anything is in the segment.
+            steps.extend([Step::Roll, Step::Roll, Step::Trim, Step::Kill, Step::Reopen]);
+        } else {
+            steps.extend([Step::Roll, Step::Append(9_000), Step::Append(30), Step::Trim]);
         }
         steps.push(Step::Maintain(1_500));
     }
@@ -143,8 +161,10 @@ pub(crate) fn workload() -> Vec<Step> {
 }
 
 /// How far a run came.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Run {
+    /// What the last trim named, also when it failed.
+    pub(crate) start: Start,
     /// Number of the last batch whose append returned `Ok`.
     pub(crate) acked: u64,
     /// Of these, the last that was known durable.
@@ -157,7 +177,7 @@ pub(crate) struct Run {
 
 /// Runs steps until one fails in a way that ends the journal.
 pub(crate) fn run(disk: &SimDisk, options: JournalOptions, steps: &[Step]) -> Run {
-    let mut run = Run::default();
+    let mut run = Run { start: BEGINNING, acked: 0, durable: 0, error: None, refused: 0 };
     if let Err(error) = run_steps(disk, options, steps, &mut run) {
         run.error = Some(error);
     }
@@ -171,33 +191,28 @@ fn run_steps(
     run: &mut Run,
 ) -> Result<(), JournalError> {
     let mut journal = open(disk, options)?.journal;
-    let mut baseline = None;
+    let mut rolled = BEGINNING;
     let mut now_ms = 0;
     for step in steps {
         match *step {
-            Step::Append(len) | Step::Baseline(len) => {
-                let is_baseline = matches!(step, Step::Baseline(_));
-                match append(journal.as_mut(), run.acked + 1, len, is_baseline) {
-                    Ok(at) => {
-                        run.acked += 1;
-                        if is_baseline {
-                            assert_eq!(at.offset, 4096);
-                            baseline = Some(at);
-                        }
-                    }
-                    Err(JournalError::Full { .. }) => run.refused += 1,
-                    Err(error) => {
-                        let again = append(journal.as_mut(), run.acked + 1, 9, false);
-                        assert!(matches!(again, Err(JournalError::Latched)), "{again:?}");
-                        assert!(matches!(journal.sync(), Err(JournalError::Latched)));
-                        return Err(error);
-                    }
+            Step::Append(len) => match append(journal.as_mut(), run.acked + 1, len) {
+                Ok(_) => run.acked += 1,
+                Err(JournalError::Full { .. }) => run.refused += 1,
+                Err(error) => return Err(check_latched(journal.as_mut(), error)),
+            },
+            Step::Roll => match journal.roll() {
+                Ok(at) => {
+                    assert_eq!((at.offset, at), (4096, journal.end()));
+                    assert_eq!(journal.durable_end(), at);
+                    rolled = Start { segment: at.segment, number: run.acked + 1 };
                 }
-            }
+                Err(JournalError::Full { .. }) => run.refused += 1,
+                Err(error) => return Err(check_latched(journal.as_mut(), error)),
+            },
             Step::Trim => {
-                if let Some(before) = baseline
-                    && let Err(error) = journal.trim(before)
-                {
+                run.start = rolled;
+                let before = Position { segment: rolled.segment, offset: 0 };
+                if let Err(error) = journal.trim(before) {
                     run.refused += 1;
                     if matches!(journal.sync(), Err(JournalError::Latched)) {
                         return Err(error);
@@ -216,7 +231,7 @@ fn run_steps(
                 } else {
                     drop(journal);
                 }
-                let opened = open(disk, options)?;
+                let opened = open_at(disk, options, run.start)?;
                 assert_eq!(opened.last(), run.acked);
                 journal = opened.journal;
             }
@@ -230,13 +245,22 @@ fn run_steps(
     Ok(())
 }
 
-/// Checks that what was read is without a gap, and begins at the beginning or with a baseline.
-pub(crate) fn check_whole(read: &[Read], context: &str) {
-    for pair in read.windows(2) {
+/// After an error that is no refusal nothing goes on.
+fn check_latched(journal: &mut dyn Journal, error: JournalError) -> JournalError {
+    let again = append(journal, 9, 9);
+    assert!(matches!(again, Err(JournalError::Latched)), "{again:?}");
+    assert!(matches!(journal.roll(), Err(JournalError::Latched)));
+    assert!(matches!(journal.sync(), Err(JournalError::Latched)));
+    error
+}
+
+/// Checks that what was read is without a gap, and begins where it should.
+pub(crate) fn check_whole(opened: &Opened, context: &str) {
+    for pair in opened.read.windows(2) {
         assert_eq!(pair[0].number + 1, pair[1].number, "{context}: a gap");
         assert!(pair[0].at < pair[1].at, "{context}");
     }
-    if let Some(first) = read.first() {
-        assert!(first.number == 1 || first.baseline, "{context}: begins with {first:?}");
+    if let Some(first) = opened.read.first() {
+        assert_eq!(first.number, opened.start.number, "{context}: begins with {first:?}");
     }
 }

@@ -23,7 +23,7 @@ fn a_directory_is_made_held_and_given_back() {
     let disk = SimDisk::new();
     let home = open(&disk).unwrap();
     assert!(disk.exists(&home.journal()).unwrap());
-    assert_eq!(disk.contents(&home.root().join("FORMAT")).unwrap(), b"postdate 1\n");
+    assert_eq!(disk.contents(&home.root().join("FORMAT")).unwrap(), b"postdate 2\n");
     let refused = open(&disk).err().unwrap();
     assert!(matches!(refused, HomeError::InUse(_)));
     assert!(refused.to_string().contains(ROOT) && refused.to_string().contains("another postdate"));
@@ -39,15 +39,19 @@ fn a_directory_is_made_held_and_given_back() {
 fn what_is_newer_damaged_foreign_or_read_only_is_told_apart() {
     let disk = SimDisk::new();
     drop(open(&disk).unwrap());
-    write_format(&disk, "postdate 2\n");
-    assert!(matches!(open(&disk), Err(HomeError::NewerVersion { found: 2, .. })));
-    for text in ["", "postdate 1", "postdate +1\n", "postdate 0\n", "postdate x\n", "other 1\n"] {
+    write_format(&disk, "postdate 3\n");
+    assert!(matches!(open(&disk), Err(HomeError::NewerVersion { found: 3, .. })));
+    write_format(&disk, "postdate 1\n");
+    let refused = open(&disk).err().unwrap();
+    assert!(matches!(refused, HomeError::Unreleased { found: 1, .. }), "{refused}");
+    assert!(refused.to_string().contains("development version"), "{refused}");
+    for text in ["", "postdate 2", "postdate +2\n", "postdate 0\n", "postdate x\n", "other 1\n"] {
         write_format(&disk, text);
         assert!(matches!(open(&disk), Err(HomeError::BadFormat(_))), "{text:?}");
     }
     disk.remove(&Path::new(ROOT).join("FORMAT")).unwrap();
     assert!(matches!(open(&disk), Err(HomeError::Foreign { .. })));
-    write_format(&disk, "postdate 1\n");
+    write_format(&disk, "postdate 2\n");
     disk.set_read_only(true);
     let refused = open(&disk).err().unwrap();
     assert!(matches!(refused, HomeError::ReadOnly { .. }), "{refused}");

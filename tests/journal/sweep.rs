@@ -4,7 +4,7 @@ use postdate::base::config::Durability;
 use postdate::journal::{Journal, JournalError, JournalOptions, verify};
 use postdate::sim::{FaultKind, Repeat, SimDisk, Survival};
 
-use crate::common::{ALWAYS, Run, append, check_batch, check_whole, dir, open, run, workload};
+use crate::common::{ALWAYS, Run, append, check_batch, check_whole, dir, open_at, run, workload};
 
 const INTERVAL: JournalOptions =
     JournalOptions { durability: Durability::Interval { every_ms: 3 }, ..ALWAYS };
@@ -21,8 +21,9 @@ fn operations(options: JournalOptions) -> u64 {
 /// The last batch that a journal shows, after checking that it shows everything up to there,
 /// that nothing durable is missing and nothing was invented.
 fn check_recovered(disk: &SimDisk, options: JournalOptions, run: &Run, context: &str) -> u64 {
-    let opened = open(disk, options).unwrap_or_else(|error| panic!("{context}: {error}"));
-    check_whole(&opened.read, context);
+    let opened =
+        open_at(disk, options, run.start).unwrap_or_else(|error| panic!("{context}: {error}"));
+    check_whole(&opened, context);
     let last = opened.last();
     let acceptable = run.durable..=run.acked + 1;
     assert!(acceptable.contains(&last), "{context}: {last} is not in {acceptable:?}");
@@ -38,7 +39,7 @@ fn check_crash(disk: &SimDisk, options: JournalOptions, run: &Run, nested: bool,
             for at in disk.operations()..disk.operations() + once.operations() {
                 let again = disk.fork();
                 again.fail_at(at, FaultKind::CrashNow, Repeat::Once);
-                let cut_off = open(&again, options).is_err();
+                let cut_off = open_at(&again, options, run.start).is_err();
                 let survival = Survival::ALL[at as usize % 5];
                 again.crash(survival, at);
                 let context = format!("{context}, again at {at} ({survival:?})");
@@ -52,14 +53,14 @@ fn check_crash(disk: &SimDisk, options: JournalOptions, run: &Run, nested: bool,
         }
         last
     };
-    let mut opened = open(disk, options).unwrap();
+    let mut opened = open_at(disk, options, run.start).unwrap();
     for number in last + 1..=last + 3 {
-        append(opened.journal.as_mut(), number, 6_000, false).unwrap();
+        append(opened.journal.as_mut(), number, 6_000).unwrap();
     }
     opened.journal.close().unwrap();
     disk.crash(Survival::None, 0);
-    let opened = open(disk, options).unwrap();
-    check_whole(&opened.read, context);
+    let opened = open_at(disk, options, run.start).unwrap();
+    check_whole(&opened, context);
     assert_eq!(opened.last(), last + 3, "{context}");
 }
 
@@ -134,16 +135,16 @@ fn an_error_at_every_operation_with_interval_syncs() {
 #[test]
 fn an_error_at_every_read() {
     let disk = SimDisk::new();
-    run(&disk, ALWAYS, &workload());
+    let start = run(&disk, ALWAYS, &workload()).start;
     let clean = disk.fork();
-    let expected = open(&clean, ALWAYS).unwrap().read;
+    let expected = open_at(&clean, ALWAYS, start).unwrap().read;
     for at in 0..clean.reads() {
         let copy = disk.fork();
         copy.fail_read_at(at, Repeat::Once);
-        let failed = open(&copy, ALWAYS).map(|_| ());
+        let failed = open_at(&copy, ALWAYS, start).map(|_| ());
         assert!(matches!(failed, Err(JournalError::Io { .. })), "read {at}: {failed:?}");
         copy.clear_faults();
-        assert_eq!(open(&copy, ALWAYS).unwrap().read, expected, "read {at}");
+        assert_eq!(open_at(&copy, ALWAYS, start).unwrap().read, expected, "read {at}");
     }
 }
 
@@ -152,7 +153,7 @@ fn an_error_at_every_read() {
 #[test]
 fn noise_never_panics() {
     let disk = SimDisk::new();
-    run(&disk, ALWAYS, &workload());
+    let start = run(&disk, ALWAYS, &workload()).start;
     let mut state = 1u64;
     let mut next = |bound: u64| {
         state =
@@ -173,9 +174,9 @@ fn noise_never_panics() {
             check_batch(meta, bytes, at);
             Ok(())
         };
-        verify(&copy, dir(), &mut check, &mut |_, _| ()).unwrap();
-        if let Ok(opened) = open(&copy, ALWAYS) {
-            check_whole(&opened.read, "noise");
+        verify(&copy, dir(), start.segment, &mut check, &mut |_, _| ()).unwrap();
+        if let Ok(opened) = open_at(&copy, ALWAYS, start) {
+            check_whole(&opened, "noise");
         }
     }
 }

@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use postdate::base::command::{Answer, Command, Outgoing};
 use postdate::base::config::ShardConfig;
 use postdate::base::event::{BatchMeta, Event, EventSink};
-use postdate::base::id::{MessageId, SessionId};
+use postdate::base::id::{Key, MessageId, SessionId};
 use postdate::base::lifecycle::State;
 use postdate::base::limits;
 use postdate::base::time::Now;
 use postdate::codec::event;
 use postdate::engine::Engine;
+use postdate::sim::SimStore;
 
 use super::SESSIONS;
 use super::ledger::Ledger;
@@ -45,6 +46,7 @@ pub(super) struct Rig {
     config: ShardConfig,
     journal: Vec<(BatchMeta, Vec<u8>)>,
     ledger: Ledger,
+    store: SimStore,
     open: BTreeSet<SessionId>,
     next_tag: u64,
 }
@@ -58,6 +60,7 @@ impl Rig {
             config,
             journal: Vec::new(),
             ledger: Ledger::default(),
+            store: SimStore::default(),
             open: BTreeSet::new(),
             next_tag: 1,
         };
@@ -88,6 +91,9 @@ impl Rig {
     /// One step as the shard does it.
     pub(super) fn step(&mut self, work: Vec<Work>, limit: usize) {
         let mut sink = Encoded::default();
+        let soon = Key::end_of(self.now.engine_ms.saturating_add(1_000));
+        self.store.thaw_scheduled(&mut self.engine, soon, limit);
+        self.store.serve(&mut self.engine, limit);
         let fired = self.engine.fire(self.now, limit);
         let mut asked = BTreeMap::new();
         for work in work {
@@ -98,7 +104,9 @@ impl Rig {
                     if self.open.contains(&session) {
                         asked.insert(tag, (session, command.clone()));
                     }
+                    self.store.prepare(&mut self.engine, &command);
                     self.engine.execute(session, tag, command, None, &mut sink);
+                    self.engine.forget_found();
                 }
                 // A session's number is never used by two at once.
                 Work::Open(session) => {
@@ -141,17 +149,16 @@ impl Rig {
 
     /// An engine that has only read the journal.
     fn replayed(&self) -> Engine {
-        let mut engine = Engine::new(self.config.clone(), Now::default());
+        let mut engine = self.store.opened(&self.config);
         for (meta, payload) in &self.journal {
-            engine.begin_replayed(meta);
-            for_each_event(payload, |event| engine.apply(event));
+            self.store.replay(&mut engine, meta, payload);
         }
         engine
     }
 
     fn check_replay(&self) -> Engine {
         let replayed = self.replayed();
-        let (live, again) = (dump(&self.engine), dump(&replayed));
+        let (live, again) = (dump(&self.engine, &self.store), dump(&replayed, &self.store));
         if live != again {
             let (mut live_only, mut again_only) = (Vec::new(), Vec::new());
             for_each_event(&live, |event| live_only.push(format!("{event:?}")));
@@ -165,11 +172,12 @@ impl Rig {
         replayed
     }
 
-    /// Writes the state anew in place of the journal, as the shard does between two steps.
-    pub(super) fn baseline(&mut self) {
-        let live = dump(&self.engine);
-        let meta = BatchMeta { baseline: true, released: [0; 2], ..self.engine.batch_meta() };
-        self.journal = vec![(meta, live)];
+    /// Writes what is alive to the store in place of the journal, as the shard does between steps.
+    pub(super) fn flush(&mut self) {
+        let frozen = self.engine.freeze(&|event, out| event::encode(event, out));
+        let chunks = self.store.flush(&frozen);
+        self.journal.clear();
+        drop(self.engine.frozen_lies_below(&chunks));
         self.check_replay();
     }
 
@@ -196,7 +204,7 @@ impl Rig {
         let stats: BTreeMap<_, _> = self.engine.stats().into_iter().collect();
         assert_eq!((stats["scheduled"], stats["held_back"]), (0, 0), "a due message did not fire");
         self.check_counters();
-        self.baseline();
+        self.flush();
     }
 
     /// The counters agree with a walk over all messages.
@@ -206,7 +214,9 @@ impl Rig {
         self.engine.open_session(session);
         for ids in self.ledger.ids().chunks(limits::BATCH_ITEMS_MAX) {
             let query = Command::Query { ids: ids.to_vec() };
+            self.store.prepare(&mut self.engine, &query);
             self.engine.execute(session, 0, query, None, &mut Encoded::default());
+            self.engine.forget_found();
         }
         self.engine.take_outgoing(|_, batch| {
             for outgoing in batch {
@@ -255,8 +265,8 @@ fn for_each_event(payload: &[u8], mut visit: impl FnMut(&Event<'_>)) {
     }
 }
 
-fn dump(engine: &Engine) -> Vec<u8> {
+fn dump(engine: &Engine, store: &SimStore) -> Vec<u8> {
     let mut sink = Encoded::default();
-    engine.dump(&mut sink);
+    engine.dump(&store.all(), &mut sink);
     sink.0
 }

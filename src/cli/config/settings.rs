@@ -89,15 +89,37 @@ pub(super) const SETTINGS: &[Setting] = &[
         show: |config| (config.shard.segment_bytes / MIB).to_string(),
     },
     Setting {
-        name: "max_memory_mib",
-        doc: "Memory that pending messages may take, MiB; beyond it publishing is refused until some are\n\
-              consumed or cancelled.\n\
-              Default: 8192. Bounds: 16 to 1048576.",
+        name: "memory_mib",
+        doc: "Memory that messages should take, MiB. What is more goes to disk in the background. Where\n\
+              that cannot keep up, publishing is slowed at twice as much and refused at four times.\n\
+              Default: 256. Bounds: 16 to 1048576.",
         set: |config, input| {
-            config.shard.max_memory = integer(input, 16..=1024 * 1024)? * MIB;
+            config.shard.memory = integer(input, 16..=1024 * 1024)? * MIB;
             Ok(())
         },
-        show: |config| (config.shard.max_memory / MIB).to_string(),
+        show: |config| (config.shard.memory / MIB).to_string(),
+    },
+    Setting {
+        name: "journal_tail_mib",
+        doc: "Journal after which what is alive is written out and the journal is let go, MiB: a restart\n\
+              reads about so much.\n\
+              Default: 192. Bounds: 1 to 65536.",
+        set: |config, input| {
+            config.shard.journal_tail = integer(input, 1..=65_536)? * MIB;
+            Ok(())
+        },
+        show: |config| (config.shard.journal_tail / MIB).to_string(),
+    },
+    Setting {
+        name: "disk_reserve_mib",
+        doc: "Free space on the disk below which new messages are refused, MiB. It is kept for\n\
+              acknowledgements, cancels and writing messages out.\n\
+              Default: 288. Bounds: 0 to 1048576.",
+        set: |config, input| {
+            config.shard.disk_reserve = integer(input, 0..=1024 * 1024)? * MIB;
+            Ok(())
+        },
+        show: |config| (config.shard.disk_reserve / MIB).to_string(),
     },
     Setting {
         name: "max_connections",

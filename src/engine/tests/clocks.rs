@@ -89,8 +89,8 @@ fn held_back_messages_are_listed_and_survive_a_restart() {
     assert_eq!(rig.ids(), [id]);
 }
 
-/// Goal: replay from a baseline lets go of the same messages as the engine that wrote it. Method: a
-/// baseline leaves out what is held back for a destination that is gone; that one is due first.
+/// Goal: replay from a checkpoint lets go of the same messages as the engine that wrote it. Method: a
+/// checkpoint leaves out what is held back for a destination that is gone; that one is due first.
 #[test]
 fn what_is_held_back_for_a_deleted_destination_does_not_count_as_released() {
     let mut rig = Rig::new();
@@ -99,7 +99,7 @@ fn what_is_held_back_for_a_deleted_destination_does_not_count_as_released() {
     let name = bytes::Bytes::from_static(b"/queue/gone");
     rig.ask(crate::base::command::Command::DeleteDestination { name });
     step_at(&mut rig, START + 3_000, START);
-    rig.baseline();
+    rig.flush();
     step_at(&mut rig, START + 4_000, START + 1_000);
     rig.publish("/queue/q", at(START + 9_000));
     rig.check_replay();

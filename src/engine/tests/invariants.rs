@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use super::super::Engine;
 use super::super::subscription::{Role, Subscription};
 use crate::base::id::DestinationId;
+use crate::sim::SimStore;
 use crate::base::lifecycle::State;
+use crate::base::stored::{Place, Want};
 
 /// Counters against what they count.
 #[derive(Default, PartialEq, Eq, Debug)]
@@ -16,8 +18,8 @@ struct Count {
 }
 
 /// Checks one engine.
-pub(super) fn check(engine: &Engine) {
-    counters(engine);
+pub(super) fn check(engine: &Engine, below: &SimStore) {
+    counters(engine, below);
     for (id, destination) in
         engine.destinations.iter().flatten().map(|destination| (destination.id, destination))
     {
@@ -38,16 +40,15 @@ pub(super) fn check(engine: &Engine) {
     }
 }
 
-fn counters(engine: &Engine) {
+fn counters(engine: &Engine, below: &SimStore) {
     let mut counts: BTreeMap<DestinationId, Count> = BTreeMap::new();
     let mut bytes = 0;
     for sequence in engine.messages.sequences() {
         let entry = engine.messages.get(sequence).unwrap();
         bytes += entry.memory_bytes();
-        // Purged and not met yet: not counted any more.
-        let deleted = engine.destination(entry.destination).is_none();
-        if !deleted && !engine.stands(sequence, entry) {
-            continue;
+        if let Some(destination) = engine.destination(entry.destination) {
+            let purged = sequence < destination.control.purged_before;
+            assert!(!purged || entry.state != State::Scheduled, "purged and still in memory");
         }
         let count = counts.entry(entry.destination).or_default();
         match entry.state {
@@ -58,6 +59,13 @@ fn counters(engine: &Engine) {
         }
     }
     assert_eq!(engine.memory_bytes, bytes);
+    for row in below.all().iter().filter(|row| engine.is_alive_below(row)) {
+        let count = counts.entry(row.destination).or_default();
+        match row.place {
+            Place::Scheduled(_) => count.scheduled += 1,
+            Place::Ready { .. } => count.ready += 1,
+        }
+    }
     for destination in engine.destinations.iter().flatten() {
         let mut found = counts.remove(&destination.id).unwrap_or_default();
         for slot in &destination.subscribers {
@@ -72,7 +80,7 @@ fn counters(engine: &Engine) {
         };
         assert_eq!(told, found, "counters of {}", destination.name);
         if !destination.kind.is_queue() {
-            assert_eq!(destination.topic.log.len() as u64, destination.ready);
+            assert_eq!(destination.topic.len(), destination.ready);
         }
     }
 }
@@ -110,7 +118,10 @@ fn leases(engine: &Engine, slot: u32, subscription: &Subscription) {
 /// A destination at rest has nothing that a subscriber with credit could have.
 fn nothing_waits_for(engine: &Engine, id: DestinationId, subscription: &Subscription) {
     let destination = engine.destination(id).unwrap();
-    if !subscription.has_credit() {
+    let reads = |want: &Want| match *want {
+        Want::Lane { destination, .. } | Want::Topic { destination, .. } => destination == id,
+    };
+    if !subscription.has_credit() || engine.wants.iter().any(reads) {
         return;
     }
     match &subscription.role {

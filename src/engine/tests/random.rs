@@ -62,7 +62,8 @@ enum Op {
     Purge(usize, bool),
     Pause(usize, bool),
     Restrict(usize, Option<u64>, Option<u64>),
-    Baseline,
+    Freeze,
+    Switch,
     Restart(u64),
 }
 
@@ -115,7 +116,8 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (0usize..4, proptest::bool::weighted(0.4)).prop_map(|(of, on)| Op::Pause(of, on)),
         1 => (0usize..4, proptest::option::of(0u64..12), proptest::option::of(0u64..3_000))
             .prop_map(|(of, messages, age)| Op::Restrict(of, messages, age)),
-        1 => Just(Op::Baseline),
+        2 => Just(Op::Freeze),
+        2 => Just(Op::Switch),
         1 => (0u64..5_000).prop_map(Op::Restart),
     ]
 }
@@ -307,7 +309,8 @@ impl Walk {
                 let name = Bytes::from_static(NAMES[which].as_bytes());
                 self.ask(Command::LimitDestination { name, max_messages, max_age_ms });
             }
-            Op::Baseline => self.rig.baseline(),
+            Op::Freeze => self.rig.freeze(),
+            Op::Switch => self.rig.switch(),
             Op::Restart(ms) => {
                 self.ledger.forget_sessions(|_| true);
                 self.ledger.attempts.values_mut().for_each(|attempt| *attempt = 1);
@@ -379,25 +382,26 @@ impl Walk {
         }
     }
 
-    /// What it dropped is what was there, and nothing of it comes again.
+    /// What it dropped is what was there, and nothing of it comes again. All in one step, so that
+    /// nothing happens in between.
     fn purge(&mut self, which: usize, scheduled: bool) {
         let name = Bytes::from_static(NAMES[which].as_bytes());
-        let info = match self.ask(Command::DescribeDestination { name: name.clone() }) {
-            Answer::Destination(info) => info,
-            _ => return,
-        };
-        // Asking takes a step, and the step may hand out or take back.
-        self.check_deliveries();
-        let Answer::Purged(purged) = self.ask(Command::PurgeDestination { name, scheduled }) else {
-            panic!()
-        };
-        assert!(scheduled || purged.scheduled == 0);
-        let there = info.ready + info.scheduled + info.in_flight;
-        assert!(purged.ready + purged.scheduled <= there);
-        for id in self.ids.clone() {
-            if self.rig.state(id) == State::Gone {
-                self.ledger.due.insert(id, None);
-            }
+        let commands = vec![
+            Command::DescribeDestination { name: name.clone() },
+            Command::PurgeDestination { name, scheduled },
+            Command::Query { ids: self.ids.clone() },
+        ];
+        let commands = commands.into_iter().map(|command| (A, command)).collect();
+        let answers = self.rig.step_limited(commands, self.limit.unwrap_or(1_000_000));
+        if let Answer::Destination(info) = &answers[0] {
+            let Answer::Purged(purged) = answers[1] else { panic!("{:?}", answers[1]) };
+            assert_eq!(purged.ready, info.ready);
+            assert_eq!(purged.scheduled, if scheduled { info.scheduled } else { 0 });
+        }
+        // Without ids it is refused.
+        if let Answer::Statuses(statuses) = &answers[2] {
+            let gone = statuses.iter().filter(|status| status.state == State::Gone);
+            self.ledger.due.extend(gone.map(|status| (status.id, None)));
         }
     }
 
@@ -495,13 +499,13 @@ fn run(ops: Vec<Op>) {
     for op in ops {
         walk.act(op);
         walk.check_deliveries();
-        invariants::check(&walk.rig.engine);
+        invariants::check(&walk.rig.engine, &walk.rig.root);
     }
     walk.limit = None;
     walk.rig.check_replay();
     walk.check_counters();
     walk.check_everything_comes();
-    invariants::check(&walk.rig.engine);
+    invariants::check(&walk.rig.engine, &walk.rig.root);
     walk.rig.check_replay();
 }
 

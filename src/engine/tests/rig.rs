@@ -2,12 +2,13 @@
 
 use bytes::Bytes;
 
-use super::super::Engine;
+use super::super::{Engine, Frozen};
+use crate::sim::SimStore;
 use crate::base::command::{Answer, Command, Delivery, Outgoing, StartAt, Subscribe};
 use crate::base::config::ShardConfig;
 use crate::base::error::Code;
 use crate::base::event::{BatchMeta, Event, EventSink};
-use crate::base::id::{MessageId, SessionId};
+use crate::base::id::{Key, MessageId, SessionId};
 use crate::base::lifecycle::State;
 use crate::base::limits;
 use crate::base::message::{Delay, Message, MessageBatch};
@@ -38,6 +39,10 @@ pub(super) struct Rig {
     pub(super) refuse_new: Option<Code>,
     answers: Vec<(u64, Answer)>,
     next_tag: u64,
+    /// What is durable beside the journal.
+    pub(super) root: SimStore,
+    frozen: Option<Frozen>,
+    journal_at_freeze: usize,
 }
 
 impl Rig {
@@ -57,6 +62,9 @@ impl Rig {
             refuse_new: None,
             answers: Vec::new(),
             next_tag: 1,
+            root: SimStore::default(),
+            frozen: None,
+            journal_at_freeze: 0,
         };
         rig.engine.open_session(A);
         rig.engine.open_session(B);
@@ -74,15 +82,25 @@ impl Rig {
         limit: usize,
     ) -> Vec<Answer> {
         let mut sink = Encoded::default();
+        let soon = Key::end_of(self.now.engine_ms + 1_000);
+        self.root.thaw_scheduled(&mut self.engine, soon, limit);
+        self.root.serve(&mut self.engine, limit);
         let fired = self.engine.fire(self.now, limit);
         let first = self.next_tag;
         for (session, command) in commands {
             let refuse_new = self.refuse_new;
+            self.root.prepare(&mut self.engine, &command);
             self.engine.execute(session, self.next_tag, command, refuse_new, &mut sink);
+            self.engine.forget_found();
             self.next_tag += 1;
         }
         self.engine.run_timers(limit, &mut sink);
         self.engine.dispatch(limit, &mut sink);
+        // What lies below is handed out in this step too, as if it had been in memory.
+        while limit > 1_000 && self.engine.wants_more() {
+            self.root.serve(&mut self.engine, 2);
+            self.engine.dispatch(limit, &mut sink);
+        }
         self.engine.expire_old(limit, &mut sink);
         self.engine.retain_topics(limit, &mut sink);
         if fired.any || !sink.0.is_empty() {
@@ -178,42 +196,47 @@ impl Rig {
         self.take_received().into_iter().map(|(_, delivery)| delivery.id).collect()
     }
 
-    /// An engine that has only read the journal.
+    /// An engine that was opened from what is durable.
     pub(super) fn replayed(&self) -> Engine {
-        let mut engine = Engine::new(self.config.clone(), Now::default());
+        let mut engine = self.root.opened(&self.config);
         for (meta, payload) in &self.journal {
-            engine.begin_replayed(meta);
-            let mut rest = &payload[..];
-            while !rest.is_empty() {
-                engine.apply(&event::decode(&mut rest).unwrap());
-            }
+            self.root.replay(&mut engine, meta, payload);
         }
         engine
     }
 
-    /// Goal: replay_equals_live. Also: a baseline of the state rebuilds the state.
+    /// Goal: replay_equals_live, wherever the messages lie.
     pub(super) fn check_replay(&self) {
-        let live = dump(&self.engine);
-        assert_eq!(live, dump(&self.replayed()), "replay differs from live");
-        let mut rebuilt = Engine::new(self.config.clone(), Now::default());
-        let meta = BatchMeta { baseline: true, released: [0; 2], ..self.engine.batch_meta() };
-        rebuilt.begin_replayed(&meta);
-        let mut rest = &live[..];
-        while !rest.is_empty() {
-            rebuilt.apply(&event::decode(&mut rest).unwrap());
-        }
-        assert_eq!(live, dump(&rebuilt), "a baseline does not rebuild the state");
+        let live = dump(&self.engine, &self.root);
+        assert_eq!(live, dump(&self.replayed(), &self.root), "replay differs from live");
     }
 
-    /// Writes a baseline, as the shard does: what was in the journal before is gone.
-    pub(super) fn baseline(&mut self) {
-        let meta = BatchMeta { baseline: true, released: [0; 2], ..self.engine.batch_meta() };
-        self.journal = vec![(meta, dump(&self.engine))];
+    /// Begins a flush, unless one goes on.
+    pub(super) fn freeze(&mut self) {
+        if self.frozen.is_none() {
+            self.frozen = Some(self.engine.freeze(&|event, out| event::encode(event, out)));
+            self.journal_at_freeze = self.journal.len();
+        }
+    }
+
+    /// Ends the flush: what was in the journal before it is gone.
+    pub(super) fn switch(&mut self) {
+        let Some(frozen) = self.frozen.take() else { return };
+        let chunks = self.root.flush(&frozen);
+        self.journal.drain(..self.journal_at_freeze);
+        drop(self.engine.frozen_lies_below(&chunks));
+    }
+
+    /// A whole flush between two steps.
+    pub(super) fn flush(&mut self) {
+        self.freeze();
+        self.switch();
     }
 
     /// Stops and starts again: sessions and leases are gone, time may have passed.
     pub(super) fn restart(&mut self, stopped_ms: u64) {
         self.check_replay();
+        self.frozen = None;
         self.engine = self.replayed();
         self.engine.finish_replay();
         self.engine.open_session(A);
@@ -223,9 +246,9 @@ impl Rig {
     }
 }
 
-pub(super) fn dump(engine: &Engine) -> Vec<u8> {
+pub(super) fn dump(engine: &Engine, below: &SimStore) -> Vec<u8> {
     let mut sink = Encoded::default();
-    engine.dump(&mut sink);
+    engine.dump(&below.all(), &mut sink);
     sink.0
 }
 

@@ -158,7 +158,7 @@ fn credit_comes_back_for_messages_that_retention_has_dropped() {
             assert!(rig.ids().is_empty(), "the credit is used up");
             let (done, state) = rig.verdict(answer(&out, how));
             assert_eq!((done, state), (false, State::Gone));
-            invariants::check(&rig.engine);
+            invariants::check(&rig.engine, &rig.root);
             let next = rig.ids();
             assert_eq!(next.len(), 3, "three are free, three come");
             rig.ask(ack(1, &next));
@@ -208,11 +208,11 @@ fn a_message_grows_old_from_when_it_came() {
     let mut rig = aged();
     rig.publish("/topic/t", message(Delay::At(5)));
     rig.pass(AGE - 10_000);
-    rig.baseline();
+    rig.flush();
     rig.restart(20_000);
     rig.publish("/topic/t", message(Delay::At(5)));
     rig.subscribe(A, 1, "/topic/t", 100);
-    assert_eq!(offsets(&mut rig), [2], "a baseline knows what is old and what is not");
+    assert_eq!(offsets(&mut rig), [2], "a checkpoint knows what is old and what is not");
 
     let mut rig = aged();
     rig.publish("/topic/t", message(Delay::After(1_000)));

@@ -1,0 +1,215 @@
+//! Messages as rows of the store: the value beside the key. `docs/format.md` draws them.
+//!
+//! Little-endian. What the key says is not said again.
+
+use crate::base::id::{DUE_MS_MAX, DestinationId, Key, MessageId};
+use crate::base::stored::{Place, Stored};
+use crate::base::time::ClockKind;
+
+const WALL: u8 = 1;
+const EXPIRES: u8 = 2;
+const FAILED: u8 = 4;
+/// The public id carries another due time than the current one.
+const MOVED: u8 = 8;
+/// The priority stands above the flags.
+const PRIORITY_SHIFT: u32 = 4;
+
+const PLACE_SCHEDULED: u8 = 1;
+const PLACE_READY: u8 = 2;
+
+/// Appends the value of a message's row.
+pub fn encode(message: &Stored<'_>, out: &mut Vec<u8>) {
+    let moved = message.id.due_ms() != message.due_ms;
+    let mut head = message.priority << PRIORITY_SHIFT;
+    head |= if message.clock == ClockKind::Wall { WALL } else { 0 };
+    head |= if message.expires_mono_ms != 0 { EXPIRES } else { 0 };
+    head |= if message.failures != 0 { FAILED } else { 0 };
+    head |= if moved { MOVED } else { 0 };
+    out.push(head);
+    match message.place {
+        Place::Scheduled(_) => put_number(u64::from(message.destination.0), out),
+        Place::Ready { .. } => {
+            put_due(message.due_ms, out);
+            put_number(message.id.sequence(), out);
+        }
+    }
+    if moved {
+        put_due(message.id.due_ms(), out);
+    }
+    if message.expires_mono_ms != 0 {
+        out.extend_from_slice(&message.expires_mono_ms.to_le_bytes());
+    }
+    if message.failures != 0 {
+        out.extend_from_slice(&message.failures.to_le_bytes());
+    }
+    out.extend_from_slice(message.content);
+}
+
+/// Reads the value of a message's row at `place`, of this shard. `None`: it is not one.
+#[must_use]
+pub fn decode(place: Place, shard: u16, value: &[u8]) -> Option<Stored<'_>> {
+    let (&head, mut rest) = value.split_first()?;
+    let (destination, due_ms, sequence) = match place {
+        Place::Scheduled(key) => {
+            let destination = u32::try_from(take_number(&mut rest)?).ok()?;
+            (DestinationId(destination), key.due_ms, key.sequence)
+        }
+        Place::Ready { destination, .. } => {
+            let due_ms = take_due(&mut rest)?;
+            (destination, due_ms, take_number(&mut rest)?)
+        }
+    };
+    let id_due_ms = if head & MOVED != 0 { take_due(&mut rest)? } else { due_ms };
+    let mut expires_mono_ms = 0;
+    if head & EXPIRES != 0 {
+        let (bytes, after) = rest.split_first_chunk::<8>()?;
+        (expires_mono_ms, rest) = (u64::from_le_bytes(*bytes), after);
+    }
+    let mut failures = 0;
+    if head & FAILED != 0 {
+        let (bytes, after) = rest.split_first_chunk::<2>()?;
+        (failures, rest) = (u16::from_le_bytes(*bytes), after);
+    }
+    (id_due_ms <= DUE_MS_MAX).then(|| Stored {
+        place,
+        id: MessageId::new(id_due_ms, shard, sequence),
+        destination,
+        due_ms,
+        clock: if head & WALL != 0 { ClockKind::Wall } else { ClockKind::Mono },
+        priority: head >> PRIORITY_SHIFT,
+        expires_mono_ms,
+        failures,
+        content: rest,
+    })
+}
+
+/// Appends a place, as the row that finds a message by its sequence.
+pub fn encode_place(place: Place, out: &mut Vec<u8>) {
+    match place {
+        Place::Scheduled(key) => {
+            out.push(PLACE_SCHEDULED);
+            put_due(key.due_ms, out);
+        }
+        Place::Ready { destination, lane, position } => {
+            out.push(PLACE_READY);
+            out.extend_from_slice(&destination.0.to_le_bytes());
+            out.push(lane);
+            put_number(position, out);
+        }
+    }
+}
+
+/// Reads the place of the message with this sequence. `None`: it is not one.
+#[must_use]
+pub fn decode_place(sequence: u64, value: &[u8]) -> Option<Place> {
+    let (&kind, mut rest) = value.split_first()?;
+    match kind {
+        PLACE_SCHEDULED => {
+            Some(Place::Scheduled(Key { due_ms: take_due(&mut rest)?, sequence }))
+        }
+        PLACE_READY => {
+            let (destination, rest) = rest.split_first_chunk::<4>()?;
+            let (&lane, mut rest) = rest.split_first()?;
+            let destination = DestinationId(u32::from_le_bytes(*destination));
+            Some(Place::Ready { destination, lane, position: take_number(&mut rest)? })
+        }
+        _ => None,
+    }
+}
+
+/// A due time as 48 bits; what is above does not exist.
+fn put_due(due_ms: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(&due_ms.min(DUE_MS_MAX).to_le_bytes()[..6]);
+}
+
+fn take_due(rest: &mut &[u8]) -> Option<u64> {
+    let (bytes, after) = rest.split_first_chunk::<6>()?;
+    let mut due_ms = [0; 8];
+    due_ms[..6].copy_from_slice(bytes);
+    *rest = after;
+    Some(u64::from_le_bytes(due_ms))
+}
+
+/// LEB128: seven bits a byte, the lowest first.
+fn put_number(mut value: u64, out: &mut Vec<u8>) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+fn take_number(rest: &mut &[u8]) -> Option<u64> {
+    let mut value = 0u64;
+    for shift in (0..64).step_by(7) {
+        let (&byte, after) = rest.split_first()?;
+        *rest = after;
+        let bits = u64::from(byte & 0x7F);
+        // The tenth byte has room for one bit.
+        if bits << shift >> shift != bits {
+            return None;
+        }
+        value |= bits << shift;
+        if byte & 0x80 == 0 {
+            return Some(value);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn place() -> impl Strategy<Value = Place> {
+        prop_oneof![
+            (0..=DUE_MS_MAX, any::<u64>())
+                .prop_map(|(due_ms, sequence)| Place::Scheduled(Key { due_ms, sequence })),
+            (any::<u32>(), 0u8..10, any::<u64>()).prop_map(|(destination, lane, position)| {
+                Place::Ready { destination: DestinationId(destination), lane, position }
+            }),
+        ]
+    }
+
+    proptest! {
+        /// Goal: what is written is read, and no bytes panic. Method: random messages; every cut.
+        #[test]
+        fn rows_and_places_round_trip(
+            place in place(),
+            (destination, due_ms, sequence) in (any::<u32>(), 0..=DUE_MS_MAX, any::<u64>()),
+            moved in proptest::option::of(0..=DUE_MS_MAX),
+            (wall, priority, expires_mono_ms, failures) in
+                (any::<bool>(), 0u8..10, 0u64..3, 0u16..3),
+            content in proptest::collection::vec(any::<u8>(), 0..40),
+        ) {
+            let (due_ms, sequence, destination) = match place {
+                Place::Scheduled(key) => (key.due_ms, key.sequence, DestinationId(destination)),
+                Place::Ready { destination, .. } => (due_ms, sequence, destination),
+            };
+            let message = Stored {
+                place,
+                id: MessageId::new(moved.unwrap_or(due_ms), 3, sequence),
+                destination,
+                due_ms,
+                clock: if wall { ClockKind::Wall } else { ClockKind::Mono },
+                priority,
+                expires_mono_ms,
+                failures,
+                content: &content,
+            };
+            let mut bytes = Vec::new();
+            encode(&message, &mut bytes);
+            prop_assert_eq!(decode(place, 3, &bytes), Some(message));
+            for cut in 0..bytes.len() {
+                let _ = decode(place, 3, &bytes[..cut]);
+            }
+            let mut bytes = Vec::new();
+            encode_place(place, &mut bytes);
+            prop_assert_eq!(decode_place(sequence, &bytes), Some(place));
+            for cut in 0..bytes.len() {
+                prop_assert_eq!(decode_place(sequence, &bytes[..cut]), None);
+            }
+        }
+    }
+}

@@ -1,0 +1,434 @@
+//! The two ends of a flush: everything in memory is frozen, and later lies below.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::base::destination::Kind;
+use crate::base::event::{BatchMeta, Event};
+use crate::base::id::{DestinationId, Key, MessageId};
+use crate::base::lifecycle::State;
+use crate::base::stored::{Place, Stored};
+use crate::wheel::Wheel;
+
+use super::Engine;
+use super::destination::Chunk;
+use super::messages::{Entry, Outcomes, TOMB_BYTES, Table, Tombs};
+use super::subscription::Role;
+
+/// Messages of a topic that lie below are dropped so many at a time.
+const CHUNK: usize = 4096;
+
+/// What a flush has to write: everything alive at one moment. Immutable; made to be read on
+/// another thread.
+#[derive(Debug)]
+pub struct Frozen {
+    table: Arc<Table>,
+    tombs: Arc<Tombs>,
+    outcomes: Outcomes,
+    open: Vec<(u64, Entry)>,
+    kinds: Vec<Option<Kind>>,
+    marks: BTreeMap<(DestinationId, u8), u64>,
+    purged: BTreeMap<DestinationId, u64>,
+    chunks: Vec<TopicChunk>,
+    state: Vec<u8>,
+    meta: BatchMeta,
+    shard: u16,
+}
+
+/// Neighbouring messages of a topic that a flush writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TopicChunk {
+    /// Which topic.
+    pub destination: DestinationId,
+    /// First offset.
+    pub from: u64,
+    /// Just past the last offset.
+    pub end: u64,
+    /// Content bytes.
+    pub bytes: u64,
+    /// When the youngest came, on the monotonic line, ms.
+    pub since_mono_ms: u64,
+}
+
+/// What a flush leaves behind in memory; to be dropped where nobody waits.
+#[derive(Debug)]
+#[expect(dead_code, reason = "kept only to be dropped elsewhere")]
+pub struct Remains(Option<Arc<Table>>, Option<Wheel>, Option<Arc<Tombs>>);
+
+/// What the engine has to know when the flush is done.
+#[derive(Debug)]
+pub(super) struct Freezing {
+    below_sequence: u64,
+    last_position: u64,
+    destinations: Vec<DestinationId>,
+}
+
+/// A row to be written: the message, or that there is none any more. Small, because a flush sorts
+/// very many of them.
+#[derive(Debug, Clone, Copy)]
+pub struct Row<'a> {
+    /// Where it stands.
+    pub place: Place,
+    /// Which message, by its sequence.
+    pub sequence: u64,
+    /// `None`: a tombstone.
+    entry: Option<&'a Entry>,
+}
+
+impl Engine {
+    /// Whether a flush goes on.
+    #[must_use]
+    pub fn is_frozen(&self) -> bool {
+        self.freezing.is_some()
+    }
+
+    /// Memory of what the next flush would write, about, in bytes.
+    #[must_use]
+    pub fn active_bytes(&self) -> u64 {
+        self.memory_bytes - self.messages.frozen_bytes() + self.tombs.len() as u64 * TOMB_BYTES
+    }
+
+    /// Memory of all messages, in bytes.
+    #[must_use]
+    pub fn memory_bytes(&self) -> u64 {
+        self.memory_bytes + self.tombs.len() as u64 * TOMB_BYTES
+    }
+
+    /// Freezes everything there is, between two steps. `encode` appends an event to bytes.
+    /// Costs what is out with subscribers and the number of destinations, not what is pending.
+    pub fn freeze(&mut self, encode: &dyn Fn(&Event<'_>, &mut Vec<u8>)) -> Frozen {
+        let mut destinations = Vec::new();
+        let mut marks = BTreeMap::new();
+        let mut purged = BTreeMap::new();
+        let mut chunks = Vec::new();
+        for destination in self.destinations.iter_mut().flatten() {
+            destination.queue.freeze();
+            if destination.control.purged_before > 0 {
+                purged.insert(destination.id, destination.control.purged_before);
+            }
+            for (lane, lane_marks) in destination.queue.all_marks() {
+                if lane_marks.handed_to > 0 {
+                    marks.insert((destination.id, lane), lane_marks.handed_to);
+                }
+            }
+            let topic = &mut destination.topic;
+            if topic.first_offset > 1 {
+                marks.insert((destination.id, 0), topic.first_offset - 1);
+            }
+            topic.frozen = topic.log.len();
+            let mut from = topic.hot_from;
+            let kept: Vec<_> = topic.log.iter().collect();
+            for part in kept.chunks(CHUNK) {
+                let end = from + part.len() as u64;
+                let since_mono_ms = part.last().map_or(0, |kept| kept.since_mono_ms);
+                let id = destination.id;
+                chunks.push(TopicChunk { destination: id, from, end, bytes: 0, since_mono_ms });
+                from = end;
+            }
+            if destination.ready > 0 {
+                destinations.push(destination.id);
+            }
+        }
+        let open = self.open_messages();
+        let state = self.small_state(&open, encode);
+        let tombs = Arc::new(std::mem::take(&mut self.tombs));
+        self.frozen_tombs = Some(tombs.clone());
+        self.freezing = Some(Freezing {
+            below_sequence: self.next_sequence,
+            last_position: self.next_position - 1,
+            destinations,
+        });
+        let keep: Vec<u64> = open.iter().map(|(sequence, _)| *sequence).collect();
+        self.wheel.freeze(self.fired_to);
+        Frozen {
+            table: self.messages.freeze(&keep, self.memory_bytes),
+            tombs,
+            outcomes: self.outcomes.clone(),
+            open,
+            kinds: self.destinations.iter().map(|d| d.as_ref().map(|d| d.kind)).collect(),
+            marks,
+            purged,
+            chunks,
+            state,
+            meta: BatchMeta { released: [0; 2], ..self.batch_meta() },
+            shard: self.shard,
+        }
+    }
+
+    /// Messages that are not where their row would say: out with a consumer, come back, or held.
+    fn open_messages(&self) -> Vec<(u64, Entry)> {
+        let mut open: Vec<u64> = self.held.iter().flatten().map(|key| key.sequence).collect();
+        for (slot, subscription) in self.slots.iter() {
+            if matches!(subscription.role, Role::Consumer) {
+                let held = subscription.deadlines.iter().filter(|d| self.lease_holds(slot, d));
+                open.extend(held.map(|deadline| deadline.position));
+            }
+        }
+        for destination in self.destinations.iter().flatten() {
+            open.extend(destination.queue.returned());
+        }
+        open.sort_unstable();
+        open.dedup();
+        let entry = |sequence: u64| Some((sequence, self.messages.get(sequence)?.clone()));
+        // What came back may have been finished since, and be there under another name no more.
+        let open = open.into_iter().filter_map(entry);
+        open.filter(|(_, entry)| entry.handed || entry.state == State::Scheduled).collect()
+    }
+
+    /// The small state as events, without outcomes and open messages.
+    fn small_state(
+        &self,
+        open: &[(u64, Entry)],
+        encode: &dyn Fn(&Event<'_>, &mut Vec<u8>),
+    ) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut open_of: BTreeMap<DestinationId, (u64, u64)> = BTreeMap::new();
+        for (_, entry) in open {
+            let (scheduled, ready) = open_of.entry(entry.destination).or_default();
+            match entry.state {
+                State::Scheduled => *scheduled += 1,
+                State::InFlight => {}
+                _ => *ready += 1,
+            }
+        }
+        encode(
+            &Event::Counters {
+                next_sequence: self.next_sequence,
+                next_destination: self.destinations.len() as u32,
+                next_subscription: self.next_subscription,
+                next_position: self.next_position,
+            },
+            &mut out,
+        );
+        for d in self.destinations.iter().flatten() {
+            let (scheduled, ready) = open_of.get(&d.id).copied().unwrap_or_default();
+            encode(
+                &Event::DestinationRestored {
+                    destination: d.id,
+                    name: &d.name,
+                    first_offset: d.topic.first_offset,
+                    next_offset: d.topic.next_offset(),
+                    scheduled: d.scheduled - scheduled,
+                    ready: d.ready - ready,
+                    control: d.control,
+                },
+                &mut out,
+            );
+            for (lane, marks) in d.queue.all_marks() {
+                // What is in memory is about to lie below.
+                let cold_to = if d.queue.in_memory(lane) { self.next_position - 1 } else { marks.cold_to };
+                if marks.handed_to > 0 || cold_to > 0 {
+                    let handed_to = marks.handed_to;
+                    let lane = Event::LaneRestored { destination: d.id, lane, handed_to, cold_to };
+                    encode(&lane, &mut out);
+                }
+            }
+            for chunk in &d.topic.chunks {
+                let Chunk { end, bytes, since_mono_ms } = *chunk;
+                let chunk = Event::ChunkRestored { destination: d.id, end, bytes, since_mono_ms };
+                encode(&chunk, &mut out);
+            }
+        }
+        self.dump_durables(&mut |event| encode(event, &mut out));
+        self.dump_dedup(&mut |event| encode(event, &mut out));
+        out
+    }
+
+    /// The flush is done: what was frozen lies below. `chunks` are the frozen's, with their bytes.
+    pub fn frozen_lies_below(&mut self, chunks: &[TopicChunk]) -> Remains {
+        let Some(freezing) = self.freezing.take() else { return Remains(None, None, None) };
+        self.memory_bytes -= self.messages.frozen_bytes();
+        let remains =
+            Remains(self.messages.drop_frozen(), self.wheel.drop_frozen(), self.frozen_tombs.take());
+        self.below_sequence = freezing.below_sequence;
+        self.thawed_to = self.fired_to;
+        self.portions.clear();
+        let mut by_topic: BTreeMap<DestinationId, Vec<Chunk>> = BTreeMap::new();
+        for chunk in chunks {
+            let TopicChunk { end, bytes, since_mono_ms, .. } = *chunk;
+            let chunks = by_topic.entry(chunk.destination).or_default();
+            chunks.push(Chunk { end, bytes, since_mono_ms });
+        }
+        for id in freezing.destinations {
+            let Some(destination) = self.destination_mut(id) else { continue };
+            if destination.kind.is_queue() {
+                destination.queue.frozen_lies_below(freezing.last_position);
+            } else {
+                let chunks = by_topic.remove(&id).unwrap_or_default();
+                destination.topic.frozen_lies_below(&chunks);
+            }
+            self.activate(id);
+        }
+        remains
+    }
+}
+
+impl Frozen {
+    /// What the checkpoint says beside its events.
+    #[must_use]
+    pub fn meta(&self) -> BatchMeta {
+        self.meta
+    }
+
+    /// The scheduled rows, in order.
+    #[must_use]
+    pub fn scheduled(&self) -> Vec<Row<'_>> {
+        self.rows(|entry, _| entry.state == State::Scheduled, |place| {
+            matches!(place, Place::Scheduled(key) if *key > self.meta.fired_to)
+        })
+    }
+
+    /// The ready rows, in order.
+    #[must_use]
+    pub fn ready(&self) -> Vec<Row<'_>> {
+        self.rows(|entry, _| entry.state != State::Scheduled, |place| match place {
+            Place::Scheduled(_) => false,
+            Place::Ready { destination, lane, position } => {
+                self.marks.get(&(*destination, *lane)).is_none_or(|handed_to| position > handed_to)
+            }
+        })
+    }
+
+    /// The rows that the message with this sequence cannot be found by its id: those are written
+    /// once more by sequence.
+    #[must_use]
+    pub fn places(rows: &[Row<'_>]) -> Vec<(u64, Place)> {
+        let hidden = |row: &Row<'_>| {
+            let due_ms = row.entry?.id_due_ms;
+            let by_id = Place::Scheduled(Key { due_ms, sequence: row.sequence });
+            (row.place != by_id).then_some((row.sequence, row.place))
+        };
+        let mut places: Vec<_> = rows.iter().filter_map(hidden).collect();
+        places.sort_unstable_by_key(|(sequence, _)| *sequence);
+        places
+    }
+
+    fn rows(
+        &self,
+        mine: impl Fn(&Entry, u64) -> bool,
+        tomb: impl Fn(&Place) -> bool,
+    ) -> Vec<Row<'_>> {
+        let alive = |d: DestinationId| self.kinds.get(d.0 as usize).copied().flatten();
+        let mut rows: Vec<Row<'_>> = Vec::new();
+        for (sequence, entry) in self.table.iter() {
+            // A row that says the same lies below already.
+            if entry.below || !mine(entry, sequence) {
+                continue;
+            }
+            let Some(kind) = alive(entry.destination) else { continue };
+            let place = match entry.place(sequence) {
+                Place::Ready { destination, position, .. } if !kind.is_queue() => {
+                    Place::Ready { destination, lane: 0, position }
+                }
+                place => place,
+            };
+            rows.push(Row { place, sequence, entry: Some(entry) });
+        }
+        let tombs = self.tombs.iter().filter(|(_, place)| tomb(place));
+        rows.extend(tombs.map(|(&sequence, &place)| Row { place, sequence, entry: None }));
+        // Of a row that ended and came back at the same place, the one that came back counts.
+        rows.sort_unstable_by_key(|row| (row.place, row.entry.is_none()));
+        rows.dedup_by_key(|row| row.place);
+        rows
+    }
+
+    /// What a row says; `None`: it is a tombstone.
+    #[must_use]
+    pub fn message<'a>(&self, row: &Row<'a>) -> Option<Stored<'a>> {
+        let entry = row.entry?;
+        Some(Stored {
+            place: row.place,
+            id: MessageId::new(entry.id_due_ms, self.shard, row.sequence),
+            destination: entry.destination,
+            due_ms: entry.due_ms,
+            clock: entry.clock,
+            priority: entry.priority,
+            expires_mono_ms: entry.expires_mono_ms,
+            failures: entry.failures,
+            content: &entry.content,
+        })
+    }
+
+    /// The topics' chunks with their bytes.
+    #[must_use]
+    pub fn chunks(&self, ready: &[Row<'_>]) -> Vec<TopicChunk> {
+        let mut chunks = self.chunks.clone();
+        let mut at = 0;
+        for row in ready {
+            let (Place::Ready { destination, position, .. }, Some(entry)) =
+                (row.place, row.entry)
+            else {
+                continue;
+            };
+            // Both are in order of (destination, offset).
+            while chunks.get(at).is_some_and(|c| (c.destination, c.end) <= (destination, position)) {
+                at += 1;
+            }
+            if let Some(chunk) = chunks.get_mut(at)
+                && chunk.destination == destination
+            {
+                chunk.bytes += entry.content.len() as u64;
+            }
+        }
+        chunks
+    }
+
+    /// The checkpoint: events that, applied in order to [`Engine::from_checkpoint`], give the state
+    /// but for what lies in the store. `chunks` are those of [`Frozen::chunks`].
+    #[must_use]
+    pub fn checkpoint(
+        &self,
+        chunks: &[TopicChunk],
+        encode: &dyn Fn(&Event<'_>, &mut Vec<u8>),
+    ) -> Vec<u8> {
+        let mut out = self.state.clone();
+        for chunk in chunks {
+            let TopicChunk { destination, end, bytes, since_mono_ms, .. } = *chunk;
+            encode(&Event::ChunkRestored { destination, end, bytes, since_mono_ms }, &mut out);
+        }
+        for (sequence, entry) in &self.open {
+            let state = match (entry.state, self.kinds.get(entry.destination.0 as usize)) {
+                (State::Scheduled, _) => State::Scheduled,
+                (_, Some(Some(Kind::DeadLetter))) => State::Dead,
+                _ => State::Ready,
+            };
+            let open = Event::Restored {
+                id: MessageId::new(entry.id_due_ms, self.shard, *sequence),
+                destination: entry.destination,
+                due_ms: entry.due_ms,
+                state,
+                priority: entry.priority,
+                clock: entry.clock,
+                expires_mono_ms: entry.expires_mono_ms,
+                failures: entry.failures,
+                offset: entry.offset,
+                content: &entry.content,
+            };
+            encode(&open, &mut out);
+        }
+        for (key, state) in self.outcomes.all() {
+            let id = MessageId::new(key.due_ms, self.shard, key.sequence);
+            encode(&Event::Finished { id, state }, &mut out);
+        }
+        out
+    }
+
+    /// Up to where each lane was handed out, each topic trimmed: what merges may leave out.
+    #[must_use]
+    pub fn consumed(&self) -> &BTreeMap<(DestinationId, u8), u64> {
+        &self.marks
+    }
+
+    /// Scheduled messages of these destinations with a sequence below have been purged: merges may
+    /// leave them out.
+    #[must_use]
+    pub fn purged(&self) -> &BTreeMap<DestinationId, u64> {
+        &self.purged
+    }
+
+    /// Kinds of the destinations by number; `None` is gone.
+    #[must_use]
+    pub fn kinds(&self) -> &[Option<Kind>] {
+        &self.kinds
+    }
+}

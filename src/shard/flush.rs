@@ -1,0 +1,202 @@
+//! Writing what was frozen, and merging what was written: work beside the shard's thread.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::base::destination::Kind;
+use crate::base::id::{DestinationId, Key};
+use crate::base::stored::Place;
+use crate::codec::{checkpoint, event, row};
+use crate::engine::{Frozen, Row, TopicChunk};
+use crate::store::key::{self, ReadyKey};
+use crate::store::{
+    Family, Flush, Liveness, Merge, Store, StoreError, StoreStats, Value, Version,
+};
+
+use super::below::KIND_PLACE;
+
+/// Input bytes of one step of a merge: a flush waits for no more than one.
+const MERGE_STEP_BYTES: u64 = 4 << 20;
+
+/// One flush to be done.
+pub(super) struct Job {
+    pub(super) frozen: Frozen,
+    /// The journal is needed from this segment on, once it is done.
+    pub(super) journal_from: u64,
+}
+
+/// What was done.
+pub(super) struct Flushed {
+    pub(super) chunks: Vec<TopicChunk>,
+    pub(super) journal_from: u64,
+}
+
+/// The store and the merge that is under way.
+pub(super) struct Writer {
+    store: Store,
+    merge: Option<Merge>,
+    /// A merge met damage: nothing is merged any more until a restart.
+    no_merges: bool,
+}
+
+impl Writer {
+    pub(super) fn new(store: Store) -> Self {
+        Self { store, merge: None, no_merges: false }
+    }
+
+    pub(super) fn version(&self) -> Arc<Version> {
+        self.store.version()
+    }
+
+    pub(super) fn stats(&self) -> StoreStats {
+        self.store.stats()
+    }
+
+    /// Writes what was frozen and makes it the truth.
+    pub(super) fn flush(&mut self, job: &Job) -> Result<Flushed, StoreError> {
+        let Job { frozen, journal_from } = job;
+        let (scheduled, ready) = (frozen.scheduled(), frozen.ready());
+        let mut flush = self.store.flush();
+        write(&mut flush, frozen, &scheduled)?;
+        write(&mut flush, frozen, &ready)?;
+        let mut places = Frozen::places(&scheduled);
+        places.extend(Frozen::places(&ready));
+        places.sort_unstable_by_key(|(sequence, _)| *sequence);
+        places.dedup_by_key(|(sequence, _)| *sequence);
+        let mut value = Vec::new();
+        for (sequence, place) in places {
+            value.clear();
+            row::encode_place(place, &mut value);
+            let key = key::record(KIND_PLACE, &sequence.to_be_bytes());
+            flush.put(Family::Record, &key, Value::Put(&value))?;
+        }
+        let chunks = frozen.chunks(&ready);
+        let events = frozen.checkpoint(&chunks, &|event, out| event::encode(event, out));
+        let bytes = checkpoint::encode(&frozen.meta(), &events);
+        self.store.commit(flush, &bytes, *journal_from, Arc::new(Known::of(frozen)))?;
+        Ok(Flushed { chunks, journal_from: *journal_from })
+    }
+
+    /// Whether there is something to merge.
+    pub(super) fn has_merge(&mut self) -> bool {
+        if self.merge.is_none() && !self.no_merges {
+            self.merge = self.store.plan_merge().and_then(|plan| {
+                tracing::debug!(family = ?plan.family, runs = plan.runs.len(), bytes = plan.bytes, "merging");
+                self.store.begin_merge(plan).ok()
+            });
+        }
+        self.merge.is_some()
+    }
+
+    /// Merges a little. `true`: the store has a new version.
+    pub(super) fn merge_a_bit(&mut self) -> Result<bool, StoreError> {
+        let Some(merge) = &mut self.merge else { return Ok(false) };
+        let done = self.store.merge_step(merge, MERGE_STEP_BYTES);
+        match done {
+            Ok(false) => Ok(false),
+            Ok(true) => {
+                self.merge = None;
+                Ok(true)
+            }
+            Err(error) => {
+                self.merge = None;
+                // What is damaged stays so; what found no space may find it later.
+                self.no_merges = matches!(error, StoreError::Corrupt { .. });
+                Err(error)
+            }
+        }
+    }
+}
+
+fn write(flush: &mut Flush, frozen: &Frozen, rows: &[Row<'_>]) -> Result<(), StoreError> {
+    let mut bytes = Vec::new();
+    for row in rows {
+        bytes.clear();
+        let value = match &frozen.message(row) {
+            None => Value::Tombstone,
+            Some(message) => {
+                row::encode(message, &mut bytes);
+                Value::Put(&bytes)
+            }
+        };
+        match row.place {
+            Place::Scheduled(key) => flush.put(Family::Scheduled, &key::scheduled(key), value)?,
+            Place::Ready { destination, lane, position } => {
+                let key = ReadyKey { destination, lane, position };
+                flush.put(Family::Ready, &key::ready(key), value)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What a checkpoint knows to be dead.
+pub(super) struct Known {
+    fired_to: Key,
+    consumed: BTreeMap<(DestinationId, u8), u64>,
+    kinds: Vec<Option<Kind>>,
+    purged: BTreeMap<DestinationId, u64>,
+}
+
+impl Known {
+    fn of(frozen: &Frozen) -> Self {
+        Self {
+            fired_to: frozen.meta().fired_to,
+            consumed: frozen.consumed().clone(),
+            kinds: frozen.kinds().to_vec(),
+            purged: frozen.purged().clone(),
+        }
+    }
+
+    fn is_dead(&self, place: Place) -> bool {
+        match place {
+            Place::Scheduled(key) => key <= self.fired_to,
+            Place::Ready { destination, lane, position } => {
+                let consumed = self.consumed.get(&(destination, lane));
+                self.is_gone(destination) || consumed.is_some_and(|consumed| position <= *consumed)
+            }
+        }
+    }
+
+    fn is_gone(&self, destination: DestinationId) -> bool {
+        self.kinds.get(destination.0 as usize).is_some_and(Option::is_none)
+    }
+
+    /// Whether a scheduled row is of a destination that is gone, or was purged.
+    fn is_dropped(&self, place: Place, value: &[u8]) -> bool {
+        let Place::Scheduled(key) = place else { return false };
+        // The number of the shard is not part of a row.
+        row::decode(place, 0, value).is_some_and(|row| {
+            let purged = self.purged.get(&row.destination);
+            self.is_gone(row.destination) || purged.is_some_and(|before| key.sequence < *before)
+        })
+    }
+}
+
+impl Liveness for Known {
+    fn dead(&self, family: Family, key: &[u8], value: &[u8]) -> bool {
+        let place = match family {
+            Family::Scheduled => key::parse_scheduled(key).map(Place::Scheduled),
+            Family::Ready => key::parse_ready(key).map(|key| {
+                let ReadyKey { destination, lane, position } = key;
+                Place::Ready { destination, lane, position }
+            }),
+            Family::Record => match key::parse_record(key) {
+                Some((KIND_PLACE, own)) => own
+                    .try_into()
+                    .ok()
+                    .and_then(|own| row::decode_place(u64::from_be_bytes(own), value)),
+                _ => None,
+            },
+        };
+        // What is not understood is kept.
+        place.is_some_and(|place| {
+            let scheduled = family == Family::Scheduled;
+            self.is_dead(place) || scheduled && self.is_dropped(place, value)
+        })
+    }
+
+    fn dead_up_to(&self, family: Family) -> Option<Vec<u8>> {
+        (family == Family::Scheduled).then(|| key::scheduled(self.fired_to).to_vec())
+    }
+}

@@ -1,0 +1,148 @@
+//! Keeping memory in bounds: when to flush, when to slow down, what to read back.
+
+use crate::base::error::Code;
+use crate::base::id::Key;
+use crate::base::limits;
+use crate::base::time::Now;
+use crate::codec::event;
+use crate::journal::{JournalError, Position};
+
+use super::background::News;
+use super::below::Portion;
+use super::core::Core;
+use super::error::ShardError;
+use super::flush::Job;
+
+/// How often the space on the disk is looked at, ms.
+const LOOK_AT_DISK_EVERY_MS: u64 = 1_000;
+
+/// What the shard remembers about its flushes.
+#[derive(Debug, Default)]
+pub(super) struct Spill {
+    /// Memory that the last freeze could not write: it was out with subscribers.
+    kept_bytes: u64,
+    /// The disk is nearly full.
+    disk_low: bool,
+    next_look_ms: u64,
+    pub(super) flushes: u64,
+    pub(super) failures: u64,
+    /// The last failure was told.
+    told: bool,
+}
+
+impl Core {
+    /// Takes note of what happened in the background.
+    pub(super) fn take_news(&mut self) -> Result<(), ShardError> {
+        while let Some(news) = self.background.news() {
+            match news {
+                News::Flushed(flushed, version, stats) => {
+                    let remains = self.engine.frozen_lies_below(&flushed.chunks);
+                    self.background.discard(remains);
+                    self.below.switch(version);
+                    self.store_stats = *stats;
+                    self.spill.flushes += 1;
+                    if std::mem::take(&mut self.spill.told) {
+                        tracing::warn!("writing messages out works again");
+                    }
+                    let from = Position { segment: flushed.journal_from, offset: 0 };
+                    self.journal.trim(from)?;
+                }
+                News::Merged(version, stats) => {
+                    self.below.switch(version);
+                    self.store_stats = *stats;
+                }
+                News::Failed(error) => {
+                    self.spill.failures += 1;
+                    if !std::mem::replace(&mut self.spill.told, true) {
+                        tracing::error!(
+                            %error,
+                            "messages cannot be written out of memory; it is tried again"
+                        );
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads back what is due soon and what deliveries wait for.
+    pub(super) fn thaw(&mut self, now: Now) -> Result<(), ShardError> {
+        let (messages, bytes) = self.engine.thawed_ahead();
+        let room = limits::THAW_AHEAD_MAX.saturating_sub(messages);
+        let room_bytes = (limits::THAW_BYTES_MAX as u64).saturating_sub(bytes);
+        let soon = Key::end_of(now.engine_ms.saturating_add(limits::THAW_AHEAD_MS));
+        // In portions worth a read, unless firing waits for it.
+        let waits = self.engine.thawed_to() < Key::end_of(now.engine_ms);
+        if self.engine.thawed_to() < soon && (waits || room >= limits::THAW_AHEAD_MAX / 2) {
+            let rows = room.min(limits::FIRE_PER_STEP_MAX as u64);
+            let portion = Portion { to: soon, rows, bytes: room_bytes };
+            self.below.thaw_scheduled(&mut self.engine, portion)?;
+        }
+        for want in self.engine.take_wants() {
+            self.below.serve(&mut self.engine, want)?;
+        }
+        Ok(())
+    }
+
+    /// Most messages that may fire in this step: none while memory is short and a flush is about
+    /// to give some back.
+    pub(super) fn fire_limit(&self) -> usize {
+        let short = self.engine.memory_bytes() > self.memory + self.memory / 2;
+        if short && self.engine.is_frozen() { 0 } else { limits::FIRE_PER_STEP_MAX }
+    }
+
+    /// Whether new messages are taken slowly, because memory is used twice over.
+    #[must_use]
+    pub(super) fn is_slowed(&self) -> bool {
+        self.engine.memory_bytes() > 2 * self.memory
+    }
+
+    /// Begins a flush when memory or the journal has grown enough.
+    pub(super) fn consider_flush(&mut self) -> Result<(), ShardError> {
+        if self.engine.is_frozen() || self.stuck.is_some() {
+            return Ok(());
+        }
+        let active = self.engine.active_bytes();
+        let memory = active >= self.memory / 8 * 3
+            && active >= self.spill.kept_bytes + self.memory / 8;
+        let journal = self.journal.stats().live_bytes >= self.journal_tail;
+        if !memory && !journal {
+            return Ok(());
+        }
+        let position = match self.journal.roll() {
+            Ok(position) => position,
+            // The batch that found no space is told about; this was only an offer.
+            Err(JournalError::Full { .. }) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let frozen = self.engine.freeze(&|event, out| event::encode(event, out));
+        self.spill.kept_bytes = self.engine.active_bytes();
+        self.background.flush(Job { frozen, journal_from: position.segment });
+        Ok(())
+    }
+
+    /// Why new messages are refused at the moment, if they are.
+    pub(super) fn refusal(&mut self, mono_ms: u64) -> Option<Code> {
+        if mono_ms >= self.spill.next_look_ms {
+            self.spill.next_look_ms = mono_ms + LOOK_AT_DISK_EVERY_MS;
+            // A disk that cannot be asked says so when it is written to.
+            let free = self.disk.free_bytes(&self.data_dir).unwrap_or(u64::MAX);
+            let low = free < self.disk_reserve;
+            if low != self.spill.disk_low {
+                self.spill.disk_low = low;
+                if low {
+                    tracing::error!(free, "the disk is nearly full; new messages are refused");
+                } else {
+                    tracing::warn!(free, "there is disk space again; new messages are taken");
+                }
+            }
+        }
+        let full = self.spill.disk_low || self.journal.room() == crate::journal::Room::ReserveOnly;
+        full.then_some(Code::DiskFull)
+    }
+
+    /// Whether the disk is too full for new messages.
+    pub(super) fn is_disk_full(&self) -> bool {
+        self.spill.disk_low || self.journal.room() == crate::journal::Room::ReserveOnly
+    }
+}

@@ -1,0 +1,201 @@
+//! Which merge is worth doing. Pure: it sees what the root says and reads nothing.
+
+use crate::store::root::FamilyRoot;
+use crate::store::{Family, SegmentMeta, StoreOptions};
+
+/// Less than this part of a file is not worth a merge to save space.
+const LEAST_PART: u64 = 64;
+
+/// A merge that is worth doing: adjacent runs of a family become one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MergePlan {
+    /// Whose runs.
+    pub family: Family,
+    /// Numbers of the runs, oldest first.
+    pub runs: Vec<u64>,
+    /// Level of the run they become.
+    pub level: u32,
+    /// Bytes of their files: how much is to be read, and at most about to be written.
+    pub bytes: u64,
+    /// It only saves space; the number of runs is no reason for it. It may wait for a quiet time.
+    pub idle: bool,
+    /// Everything is written anew. Otherwise files that overlap no other are taken over as they
+    /// are.
+    pub whole: bool,
+}
+
+/// The next merge of a family. `live` is how many rows a merge of everything would leave, if that
+/// is known.
+pub(super) fn plan(
+    family: Family,
+    own: &FamilyRoot,
+    options: &StoreOptions,
+    live: Option<u64>,
+) -> Option<MergePlan> {
+    let fanout = options.fanout;
+    let crowded = crowded_level(own, fanout);
+    let half_dead = is_half_dead(own, live, options.file_bytes / LEAST_PART);
+    let (runs, level) = match crowded {
+        // What is mostly dead is not to be carried from level to level.
+        _ if half_dead => (&own.runs[..], own.runs.iter().map(|run| run.level).max()?),
+        Some((start, level)) => (&own.runs[start..start + fanout], level.saturating_add(1)),
+        None => return None,
+    };
+    Some(MergePlan {
+        family,
+        runs: runs.iter().map(|run| run.number).collect(),
+        level,
+        bytes: runs.iter().flat_map(|run| &run.segments).map(|meta| meta.bytes).sum(),
+        idle: crowded.is_none(),
+        whole: half_dead,
+    })
+}
+
+/// Most runs of one level.
+pub(super) fn most_of_a_level(own: &FamilyRoot) -> usize {
+    own.runs.chunk_by(|one, next| one.level == next.level).map(<[_]>::len).max().unwrap_or(0)
+}
+
+/// Where so many adjacent runs of the same level begin, and that level. The lowest level goes
+/// first: it fills fastest, and its merge is the cheapest.
+fn crowded_level(own: &FamilyRoot, fanout: usize) -> Option<(usize, u32)> {
+    let mut start = 0;
+    let mut found = None;
+    for group in own.runs.chunk_by(|one, next| one.level == next.level) {
+        let level = group[0].level;
+        if group.len() >= fanout && found.is_none_or(|(_, lowest)| level < lowest) {
+            found = Some((start, level));
+        }
+        start += group.len();
+    }
+    found
+}
+
+/// Whether a merge of everything would leave less than half, as far as can be told unread.
+fn is_half_dead(own: &FamilyRoot, live: Option<u64>, least: u64) -> bool {
+    let metas = || own.runs.iter().flat_map(|run| &run.segments);
+    let payload: u64 = metas().map(|meta| meta.payload_bytes).sum();
+    let tombstones: u64 = metas().map(|meta| meta.tombstones).sum();
+    let puts: u64 = metas().map(|meta| meta.rows).sum::<u64>().saturating_sub(tombstones);
+    // Each tombstone goes and takes a row with it; those of the oldest run only go.
+    let oldest = own.runs.first().map_or(0, |run| run.segments.iter().map(|m| m.tombstones).sum());
+    let taken = (tombstones - oldest).min(puts);
+    let tombstone_bytes: u64 =
+        metas().map(|meta| meta.tombstones * meta.last_key.len() as u64).sum();
+    let put_bytes = payload.saturating_sub(tombstone_bytes);
+    let by_tombstones = tombstone_bytes + share(put_bytes, taken as f64 / puts.max(1) as f64);
+    let floor = own.floor.as_deref().unwrap_or_default();
+    let by_floor: u64 =
+        metas().map(|meta| share(meta.payload_bytes, part_up_to(meta, floor))).sum();
+    let dead = live.map_or(0, |live| puts.saturating_sub(live));
+    let by_count = share(put_bytes, dead as f64 / puts.max(1) as f64);
+    let dead = (by_tombstones + by_floor).max(by_count);
+    dead >= least && dead.saturating_mul(2) > payload
+}
+
+fn share(bytes: u64, part: f64) -> u64 {
+    (bytes as f64 * part) as u64
+}
+
+/// Which part of a file lies at or below a key, if its keys lie evenly: 0 to 1.
+fn part_up_to(meta: &SegmentMeta, key: &[u8]) -> f64 {
+    if *key < *meta.first_key {
+        return 0.0;
+    }
+    if *key >= *meta.last_key {
+        return 1.0;
+    }
+    // Where the two ends differ for the first time is where the range begins to mean something.
+    let same = meta.first_key.iter().zip(&meta.last_key).take_while(|(one, other)| one == other);
+    let same = same.count();
+    let number = |key: &[u8]| {
+        let mut bytes = [0; 8];
+        let rest = key.get(same..).unwrap_or_default();
+        let len = rest.len().min(8);
+        bytes[..len].copy_from_slice(&rest[..len]);
+        u64::from_be_bytes(bytes)
+    };
+    let (first, last, at) = (number(&meta.first_key), number(&meta.last_key), number(key));
+    (at.saturating_sub(first)) as f64 / (last.saturating_sub(first)).max(1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::root::RunRoot;
+    use crate::store::{Compression, SegmentOptions};
+
+    const OPTIONS: StoreOptions = StoreOptions {
+        segment: SegmentOptions { block_bytes: 8192, compression: Compression::None },
+        file_bytes: 1 << 10,
+        fanout: 3,
+    };
+
+    fn segment(first: u64, last: u64, rows: u64, tombstones: u64) -> SegmentMeta {
+        SegmentMeta {
+            number: 1,
+            family: Family::Scheduled,
+            rows,
+            tombstones,
+            bytes: 100 * rows,
+            payload_bytes: 100 * (rows - tombstones) + 8 * tombstones,
+            first_key: first.to_be_bytes().into(),
+            last_key: last.to_be_bytes().into(),
+            tail_min: first,
+            tail_max: last,
+        }
+    }
+
+    fn runs(levels: &[u32]) -> FamilyRoot {
+        let run = |(number, level): (u64, &u32)| RunRoot {
+            number,
+            level: *level,
+            segments: vec![segment(1, 1000, 100, 0)],
+        };
+        FamilyRoot { floor: None, runs: (10..).zip(levels).map(run).collect() }
+    }
+
+    fn planned(own: &FamilyRoot) -> Option<(Vec<u64>, u32, bool)> {
+        plan(Family::Ready, own, &OPTIONS, None).map(|plan| (plan.runs, plan.level, plan.idle))
+    }
+
+    /// Goal: full levels are merged, the oldest of them first, the lowest level first, and nothing
+    /// else is.
+    #[test]
+    fn a_full_level_is_merged() {
+        assert_eq!(planned(&runs(&[])), None);
+        assert_eq!(planned(&runs(&[2, 2, 1, 1, 0, 0])), None);
+        let found = planned(&runs(&[1, 1, 0, 0, 0, 0]));
+        assert_eq!(found, Some((vec![12, 13, 14], 1, false)));
+        let found = planned(&runs(&[1, 1, 1, 0, 0]));
+        assert_eq!(found, Some((vec![10, 11, 12], 2, false)));
+        let found = planned(&runs(&[1, 1, 1, 0, 0, 0]));
+        assert_eq!(found, Some((vec![13, 14, 15], 1, false)));
+        assert_eq!(most_of_a_level(&runs(&[1, 1, 1, 0, 0])), 3);
+    }
+
+    /// Goal: what is more than half dead is merged whole, by tombstones and by the floor.
+    #[test]
+    fn a_family_that_is_half_dead_is_merged_whole() {
+        let mut own = runs(&[1, 0]);
+        own.floor = Some(400u64.to_be_bytes().into());
+        assert_eq!(planned(&own), None);
+        own.floor = Some(600u64.to_be_bytes().into());
+        assert_eq!(planned(&own), Some((vec![10, 11], 1, true)));
+
+        let mut own = runs(&[1, 0]);
+        own.runs[1].segments = vec![segment(1, 1000, 40, 40)];
+        assert_eq!(planned(&own), None);
+        own.runs[1].segments = vec![segment(1, 1000, 60, 60)];
+        assert_eq!(planned(&own), Some((vec![10, 11], 1, true)));
+        // By what is known to be alive.
+        let idle =
+            |live| plan(Family::Ready, &runs(&[1, 0]), &OPTIONS, Some(live)).map(|plan| plan.idle);
+        assert_eq!((idle(100), idle(99)), (None, Some(true)));
+        // A full level is not idle work, and a family half dead is not worth carrying on.
+        own.runs.extend(runs(&[0, 0]).runs);
+        own.runs[2].segments = vec![segment(1, 1000, 200, 200)];
+        let found = planned(&own);
+        assert_eq!(found.map(|(runs, level, idle)| (runs.len(), level, idle)), Some((4, 1, false)));
+    }
+}
