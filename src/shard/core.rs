@@ -219,6 +219,7 @@ impl Core {
         let mut sink = BatchSink(&mut self.batch);
         let timers = self.engine.run_timers(limits::FIRE_PER_STEP_MAX, &mut sink);
         self.engine.dispatch(limits::DELIVER_PER_STEP_MAX, &mut sink);
+        self.engine.expire_old(limits::EXPIRE_PER_STEP_MAX, &mut sink);
         self.engine.retain_topics(limits::TRIM_PER_STEP_MAX, &mut sink);
         self.overdue = fired.more || timers;
         // A firing without an event is a fact too: it must be durable before its deliveries leave.
