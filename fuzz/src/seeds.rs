@@ -15,7 +15,7 @@ use postdate::base::limits::FRAME_ALIGN;
 use postdate::base::message::{Delay, Message, MessageBatch};
 use postdate::base::time::{ClockKind, Now};
 use postdate::codec::event::encode;
-use postdate::codec::frame::{BatchBuffer, FrameHeader};
+use postdate::codec::frame::{BatchBuffer, FrameHeader, FrameKind};
 use postdate::codec::segment::SegmentHeader;
 use postdate::sim::SimDisk;
 use postdate::store::{Compression, SegmentOptions};
@@ -309,7 +309,7 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
         number: 41,
         durable_segment: 2,
         durable_offset: 8_192,
-        mark: false,
+        kind: FrameKind::Batch,
         meta: BatchMeta {
             now: Now { mono_ms: 1, wall_ms: 2, engine_ms: 3 },
             fired_to: Key { due_ms: 4, sequence: 5 },
@@ -324,13 +324,16 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
         let used = postdate::codec::frame::HEADER_BYTES + batch.len();
         batch.seal(header)[..used + 8].to_vec()
     };
-    let mark = FrameHeader { mark: true, meta: BatchMeta::default(), ..header };
+    let mark = FrameHeader { kind: FrameKind::Mark, meta: BatchMeta::default(), ..header };
+    let kind = FrameKind::Gap { frames: 3, bytes: 5 * FRAME_ALIGN as u64 };
+    let gap = FrameHeader { kind, ..mark };
     let segment = SegmentHeader { segment: 9, previous: 8, previous_end: 1 << 33, first_frame: 77 };
     let mut block = [0; FRAME_ALIGN];
     segment.encode(&mut block);
     vec![
         ("batch", frame(&header, &events(&live()))),
         ("mark", frame(&mark, &[])),
+        ("gap", frame(&gap, &[])),
         // The rest of the block is zeros, and put back when it is read.
         ("segment", block[..64].to_vec()),
     ]

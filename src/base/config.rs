@@ -18,11 +18,43 @@ pub enum Durability {
     Os,
 }
 
+/// What opening a journal does about damage: bytes that were durable and are no longer what they were,
+/// or files that are gone. A torn tail is no damage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RecoveryPolicy {
+    /// Stop and name the place; change nothing.
+    #[default]
+    Strict,
+    /// Let the journal end at the first damage. Everything behind it is lost, also what was
+    /// acknowledged, and kept in the directory `quarantine`.
+    TruncateTail,
+    /// Leave out what is damaged and go on behind it. What it held is lost and kept in the directory
+    /// `quarantine`; what comes behind may build on it.
+    SkipDamaged,
+}
+
+impl RecoveryPolicy {
+    /// All of them, with their names in the configuration.
+    pub const ALL: [(&'static str, Self); 3] = [
+        ("strict", Self::Strict),
+        ("truncate-tail", Self::TruncateTail),
+        ("skip-damaged", Self::SkipDamaged),
+    ];
+
+    /// The name in the configuration.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        Self::ALL.into_iter().find(|(_, policy)| *policy == self).map_or("", |(word, _)| word)
+    }
+}
+
 /// Settings of a shard.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShardConfig {
     /// See [`Durability`].
     pub durability: Durability,
+    /// What opening does about a damaged journal.
+    pub recovery: RecoveryPolicy,
     /// Size of a journal segment file in bytes; a multiple of 4096, at least 40 MiB.
     pub segment_bytes: u64,
     /// Memory that messages should take, bytes: what is more goes to disk. For a short while it may
@@ -50,6 +82,7 @@ impl Default for ShardConfig {
     fn default() -> Self {
         Self {
             durability: Durability::Always,
+            recovery: RecoveryPolicy::Strict,
             segment_bytes: limits::SEGMENT_BYTES,
             memory: limits::MEMORY_BYTES,
             journal_tail: limits::JOURNAL_TAIL_BYTES,

@@ -43,6 +43,7 @@ Examples:
   postdate serve
   postdate serve --data-dir /var/lib/postdate --listen 127.0.0.1:7700
   postdate serve --config postdate.toml --set memory_mib=1024
+  postdate serve --recovery truncate-tail   (after a copy: give up what is behind damage)
   postdate serve --print-config > postdate.toml")]
 pub(super) struct Serve {
     /// Configuration file (TOML)
@@ -54,6 +55,10 @@ pub(super) struct Serve {
     /// Address to listen on; port 0 takes a free one [default: 127.0.0.1:7700]
     #[arg(long, value_name = "HOST:PORT")]
     listen: Option<String>,
+    /// What to do when the journal is damaged: strict (stop), truncate-tail or skip-damaged; the last two
+    /// lose messages [default: strict]
+    #[arg(long, value_name = "POLICY")]
+    recovery: Option<String>,
     /// What goes to the log on stderr: error, warn, info, debug, trace or off [default: info]
     #[arg(long, value_name = "LEVEL")]
     log: Option<String>,
@@ -124,6 +129,7 @@ impl Serve {
         let flags = [
             ("--data-dir", "data_dir", &self.data_dir),
             ("--listen", "listen", &self.listen),
+            ("--recovery", "recovery", &self.recovery),
             ("--log", "log", &self.log),
         ];
         for (flag, name, value) in flags {

@@ -32,7 +32,15 @@ fn flags_and_environment_reach_the_settings() {
     assert_eq!(config.shard.max_failures, 3);
     assert_eq!(config.log, "warn");
     assert_eq!(in_force(&["--log", "debug"]).unwrap().log, "debug");
-    for bad in [["--set", "x"], ["--set", "x=1"], ["--listen", "x"], ["--config", "/no/such"]] {
+    let config = in_force(&["--recovery", "truncate-tail"]).unwrap();
+    assert_eq!(config.shard.recovery, crate::base::config::RecoveryPolicy::TruncateTail);
+    for bad in [
+        ["--set", "x"],
+        ["--recovery", "x"],
+        ["--set", "x=1"],
+        ["--listen", "x"],
+        ["--config", "/no/such"],
+    ] {
         assert_eq!(in_force(&bad).unwrap_err().code(), 2, "{bad:?}");
     }
 }

@@ -20,7 +20,9 @@ Reads every byte of the journal and changes nothing. A torn tail is the unfinish
 server that was killed: it was never acknowledged, and is no damage.
 The exit code is 0 when everything is sound, and 5 when something is damaged.
 
-JSON: {data_dir, server_running, segments, batches, events, payload_bytes,
+A gap is where an earlier start left damage out (serve --recovery skip-damaged); it is no damage.
+
+JSON: {data_dir, server_running, segments, batches, events, payload_bytes, gaps, lost_batches,
 torn: {file, offset, bytes} or null, damaged: [{file, offset, why}]}
 
 Examples:
@@ -41,6 +43,8 @@ struct Found {
     batches: u64,
     events: u64,
     payload_bytes: u64,
+    gaps: u64,
+    lost_batches: u64,
     torn: Option<Place>,
     damaged: Vec<Damaged>,
 }
@@ -122,6 +126,7 @@ fn check(disk: &dyn Disk, journal: &Path, found: &mut Found) -> Result<(), Failu
 fn take(found: &mut Found, report: VerifyReport) {
     found.segments = report.segments;
     found.payload_bytes = report.payload_bytes;
+    (found.gaps, found.lost_batches) = (report.gaps, report.lost_frames);
     found.torn = report.torn.map(|torn| Place {
         file: torn.file.display().to_string(),
         offset: torn.offset,
@@ -158,6 +163,17 @@ fn show(found: &Found) -> String {
             torn.file, torn.offset
         ));
     }
+    if found.gaps > 0 {
+        lines.push(format!(
+            "{} where an earlier start left damage out; {} lost there",
+            count_of(found.gaps, "gap"),
+            if found.lost_batches == 1 {
+                "1 batch was".to_owned()
+            } else {
+                format!("{} batches were", crate::cli::output::show_count(found.lost_batches))
+            }
+        ));
+    }
     for damaged in &found.damaged {
         lines.push(format!("DAMAGED {} at byte {}: {}", damaged.file, damaged.offset, damaged.why));
     }
@@ -165,7 +181,7 @@ fn show(found: &Found) -> String {
         "everything is sound".into()
     } else {
         "a server will not start on damaged data; copy the directory first, then restore it from \
-         a backup, or look at the disk and its log"
+         a backup, or look at the disk and its log, or give up what is damaged: serve --recovery"
             .into()
     });
     lines.join("\n")
@@ -188,6 +204,8 @@ mod tests {
                 "damaged",
                 "data_dir",
                 "events",
+                "gaps",
+                "lost_batches",
                 "payload_bytes",
                 "segments",
                 "server_running",

@@ -15,12 +15,36 @@ pub const HEADER_BYTES: usize = 96;
 
 const MAGIC: &[u8; 4] = b"PDFR";
 const VERSION: u16 = 1;
+// Bit 0 is reserved.
 const FLAG_MARK: u16 = 2;
+const FLAG_GAP: u16 = 4;
+
+/// Most bytes a gap may stand for.
+pub const GAP_BYTES_MAX: u64 = 1 << 40;
 
 /// A buffer that grew beyond this is given back when cleared: one large batch must not hold its
 /// memory for ever.
 const KEEP_BYTES: usize = 8 * 1024 * 1024;
 const START_BYTES: usize = 64 * 1024;
+
+/// What a frame is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FrameKind {
+    /// A batch of events.
+    #[default]
+    Batch,
+    /// Nothing but a recorded durable end; no payload, its `meta` is all zero.
+    Mark,
+    /// Frames that were damaged stood here, and the operator chose to go on without them; no
+    /// payload, its `meta` is all zero.
+    Gap {
+        /// Frames lost. They keep their numbers: the next frame's is so much higher.
+        frames: u64,
+        /// Bytes of the file that the gap stands for, its own block included: a multiple of 4096,
+        /// at most [`GAP_BYTES_MAX`].
+        bytes: u64,
+    },
+}
 
 /// Everything a frame says beside its payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -33,8 +57,8 @@ pub struct FrameHeader {
     pub durable_segment: u64,
     /// Recorded durable end: offset in that segment, bytes.
     pub durable_offset: u64,
-    /// A frame without a batch; its `meta` is all zero.
-    pub mark: bool,
+    /// What it is.
+    pub kind: FrameKind,
     /// What the batch says beside its events.
     pub meta: BatchMeta,
 }
@@ -49,10 +73,22 @@ pub struct Frame<'a> {
 }
 
 impl Frame<'_> {
-    /// Bytes of the file the frame takes, padding included.
+    /// Bytes of the file the frame takes or stands for, padding included.
     #[must_use]
     pub fn file_bytes(&self) -> u64 {
-        file_bytes(self.payload.len())
+        match self.header.kind {
+            FrameKind::Gap { bytes, .. } => bytes,
+            FrameKind::Batch | FrameKind::Mark => file_bytes(self.payload.len()),
+        }
+    }
+
+    /// Number of the frame that follows.
+    #[must_use]
+    pub fn next_number(&self) -> u64 {
+        match self.header.kind {
+            FrameKind::Gap { frames, .. } => self.header.number.saturating_add(frames),
+            FrameKind::Batch | FrameKind::Mark => self.header.number.saturating_add(1),
+        }
     }
 }
 
@@ -102,25 +138,37 @@ pub fn decode_header(bytes: &[u8], segment: u64) -> Result<(FrameHeader, usize),
         return Err(FrameError::Field("version"));
     }
     let flags = u16_at(6);
-    if flags & !FLAG_MARK != 0 {
-        return Err(FrameError::Field("flag"));
-    }
+    let kind = match flags {
+        0 => FrameKind::Batch,
+        FLAG_MARK => FrameKind::Mark,
+        FLAG_GAP => FrameKind::Gap { frames: u64_at(48), bytes: u64_at(56) },
+        _ => return Err(FrameError::Field("flag")),
+    };
     let payload_len = u32_at(12) as usize;
-    let mark = flags == FLAG_MARK;
-    if payload_len > JOURNAL_PAYLOAD_MAX || (mark && payload_len != 0) {
+    if payload_len > JOURNAL_PAYLOAD_MAX || (kind != FrameKind::Batch && payload_len != 0) {
         return Err(FrameError::Field("length"));
     }
+    let meta = match kind {
+        FrameKind::Gap { bytes, .. } => {
+            let whole = bytes > 0 && bytes.is_multiple_of(FRAME_ALIGN as u64);
+            if !whole || bytes > GAP_BYTES_MAX || header[64..] != [0; 32] {
+                return Err(FrameError::Field("gap"));
+            }
+            BatchMeta::default()
+        }
+        FrameKind::Batch | FrameKind::Mark => BatchMeta {
+            now: Now { mono_ms: u64_at(48), wall_ms: u64_at(56), engine_ms: u64_at(64) },
+            fired_to: Key { due_ms: u64_at(72), sequence: u64_at(80) },
+            released: [u32_at(88), u32_at(92)],
+        },
+    };
     let header = FrameHeader {
         segment,
         number: u64_at(24),
         durable_segment: u64_at(32),
         durable_offset: u64_at(40),
-        mark,
-        meta: BatchMeta {
-            now: Now { mono_ms: u64_at(48), wall_ms: u64_at(56), engine_ms: u64_at(64) },
-            fired_to: Key { due_ms: u64_at(72), sequence: u64_at(80) },
-            released: [u32_at(88), u32_at(92)],
-        },
+        kind,
+        meta,
     };
     Ok((header, payload_len))
 }
@@ -219,13 +267,13 @@ impl BatchBuffer {
     /// Finishes the frame: the bytes to write, padded. The payload stays, so a frame may be sealed
     /// again, and appending goes on behind the payload.
     ///
-    /// The payload must not be over [`JOURNAL_PAYLOAD_MAX`], and a mark has none.
+    /// The payload must not be over [`JOURNAL_PAYLOAD_MAX`], and only a batch has one.
     pub fn seal(&mut self, header: &FrameHeader) -> &[u8] {
         self.unseal();
         self.realign();
         let payload_len = self.len();
         assert!(payload_len <= JOURNAL_PAYLOAD_MAX, "the journal checks the length first");
-        assert!(!header.mark || payload_len == 0, "a mark is empty");
+        assert!(header.kind == FrameKind::Batch || payload_len == 0, "only a batch has a payload");
         let frame = &mut self.bytes[self.start..];
         encode_header(header, payload_len, frame);
         let crc = checksum(frame, header.segment);
@@ -267,7 +315,11 @@ fn align_start(bytes: &[u8]) -> usize {
 
 fn encode_header(header: &FrameHeader, payload_len: usize, frame: &mut [u8]) {
     let meta = &header.meta;
-    let flags = if header.mark { FLAG_MARK } else { 0 };
+    let flags = match header.kind {
+        FrameKind::Batch => 0,
+        FrameKind::Mark => FLAG_MARK,
+        FrameKind::Gap { .. } => FLAG_GAP,
+    };
     frame[..4].copy_from_slice(MAGIC);
     frame[4..6].copy_from_slice(&VERSION.to_le_bytes());
     frame[6..8].copy_from_slice(&flags.to_le_bytes());
@@ -288,6 +340,11 @@ fn encode_header(header: &FrameHeader, payload_len: usize, frame: &mut [u8]) {
     }
     frame[88..92].copy_from_slice(&meta.released[0].to_le_bytes());
     frame[92..96].copy_from_slice(&meta.released[1].to_le_bytes());
+    if let FrameKind::Gap { frames, bytes } = header.kind {
+        frame[48..56].copy_from_slice(&frames.to_le_bytes());
+        frame[56..64].copy_from_slice(&bytes.to_le_bytes());
+        frame[64..HEADER_BYTES].fill(0);
+    }
 }
 
 #[cfg(test)]
@@ -300,7 +357,7 @@ mod tests {
             number: 41,
             durable_segment: 2,
             durable_offset: 8192,
-            mark: false,
+            kind: FrameKind::Batch,
             meta: BatchMeta {
                 now: Now { mono_ms: 1, wall_ms: 2, engine_ms: 3 },
                 fired_to: Key { due_ms: 4, sequence: 5 },
@@ -348,6 +405,22 @@ mod tests {
         }
         assert!(verify(&bytes[..used], 3).is_ok());
         assert_eq!(verify(&bytes, 4), Err(FrameError::OtherSegment(3)));
+    }
+
+    #[test]
+    fn a_gap_stands_for_bytes_and_numbers() {
+        let kind = FrameKind::Gap { frames: 7, bytes: 3 * FRAME_ALIGN as u64 };
+        let mut batch = BatchBuffer::new();
+        let gap = FrameHeader { kind, meta: BatchMeta::default(), ..header() };
+        let bytes = batch.seal(&gap);
+        assert_eq!(bytes.len(), FRAME_ALIGN);
+        let frame = verify(bytes, 3).unwrap();
+        assert_eq!((frame.header, frame.payload), (gap, &[][..]));
+        assert_eq!((frame.file_bytes(), frame.next_number()), (3 * FRAME_ALIGN as u64, 48));
+        for bytes in [0, 1, 4095, 4097, GAP_BYTES_MAX + 4096, u64::MAX] {
+            let bad = FrameHeader { kind: FrameKind::Gap { frames: 1, bytes }, ..gap };
+            assert_eq!(verify(batch.seal(&bad), 3), Err(FrameError::Field("gap")), "{bytes}");
+        }
     }
 
     #[test]

@@ -104,9 +104,7 @@ pub fn encode_place(place: Place, out: &mut Vec<u8>) {
 pub fn decode_place(sequence: u64, value: &[u8]) -> Option<Place> {
     let (&kind, mut rest) = value.split_first()?;
     match kind {
-        PLACE_SCHEDULED => {
-            Some(Place::Scheduled(Key { due_ms: take_due(&mut rest)?, sequence }))
-        }
+        PLACE_SCHEDULED => Some(Place::Scheduled(Key { due_ms: take_due(&mut rest)?, sequence })),
         PLACE_READY => {
             let (destination, rest) = rest.split_first_chunk::<4>()?;
             let (&lane, mut rest) = rest.split_first()?;

@@ -13,11 +13,11 @@ use crate::base::limits;
 use crate::base::stored::Place;
 use crate::base::time::ClockKind;
 
+use super::Engine;
 use super::cursor::Cursor;
 use super::destination::Destination;
 use super::messages::Entry;
 use super::subscription::{Durable, Handed};
-use super::Engine;
 
 impl Engine {
     /// Applies one event. Events come from this engine or its journal; one that does not fit the
@@ -167,6 +167,10 @@ impl Engine {
         };
         let sequence = id.sequence();
         self.next_sequence = self.next_sequence.max(sequence + 1);
+        if self.destination_mut(destination).is_none() {
+            // A recovery policy left out the batch that made it: there is nowhere to go.
+            return;
+        }
         if !dedup.is_empty() {
             let now = self.now.mono_ms;
             let until = now + limits::DEDUP_WINDOW_MS;
@@ -274,9 +278,20 @@ impl Engine {
         }
     }
 
+    /// Whether a message is there and was ready, as one must have been whose attempts or end are told. It
+    /// may still be scheduled when a recovery policy left out the batch that says otherwise: then it
+    /// becomes ready now, unless its destination is lost too.
+    fn settle_ready(&mut self, id: MessageId) -> bool {
+        let waiting = |entry: &&Entry| entry.state == State::Scheduled;
+        if let Some(&Entry { due_ms, clock, .. }) = self.live(id).filter(waiting) {
+            self.apply_rescheduled(id, due_ms, clock, true);
+        }
+        self.live(id).is_some_and(|entry| entry.state != State::Scheduled)
+    }
+
     /// A queue message reached its end.
     fn apply_finished(&mut self, id: MessageId, end: State) {
-        if self.live(id).is_none() {
+        if !self.settle_ready(id) {
             return;
         }
         self.supersede(id.sequence());
@@ -293,7 +308,7 @@ impl Engine {
     }
 
     fn apply_failed(&mut self, id: MessageId, _reason: FailureReason) {
-        if self.live(id).is_none() {
+        if !self.settle_ready(id) {
             return;
         }
         let Some(entry) = self.messages.get_mut(id.sequence()) else { return };
@@ -304,7 +319,7 @@ impl Engine {
     }
 
     fn apply_dead(&mut self, id: MessageId, dead_letters: DestinationId) {
-        if self.live(id).is_none() {
+        if !self.settle_ready(id) {
             return;
         }
         self.supersede(id.sequence());

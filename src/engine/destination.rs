@@ -204,11 +204,20 @@ impl Queue {
         }
     }
 
-    /// Takes the first of a lane that is in memory out.
-    pub(super) fn take_first(&mut self, lane: u8) -> Head {
-        let head = self.pop_lane(usize::from(lane));
-        self.len -= u64::from(matches!(head, Head::Lane(..)));
-        head
+    /// Takes the first of a lane that is in memory out, whatever lies before it below.
+    pub(super) fn take_first(&mut self, lane: u8) {
+        let at = usize::from(lane);
+        let marks = self.marks.as_deref_mut().map(|marks| &mut marks[at]);
+        let thawed = marks.and_then(|marks| marks.thawed.pop_front());
+        let sequence = thawed.or_else(|| {
+            let first = self.lanes[at].pop_front();
+            if let Some(marks) = self.marks.as_deref_mut() {
+                marks[at].frozen = marks[at].frozen.saturating_sub(1);
+            }
+            first
+        });
+        self.len -= u64::from(sequence.is_some());
+        self.settle(at);
     }
 
     /// After something left a lane.

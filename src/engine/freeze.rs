@@ -216,7 +216,8 @@ impl Engine {
             );
             for (lane, marks) in d.queue.all_marks() {
                 // What is in memory is about to lie below.
-                let cold_to = if d.queue.in_memory(lane) { self.next_position - 1 } else { marks.cold_to };
+                let cold_to =
+                    if d.queue.in_memory(lane) { self.next_position - 1 } else { marks.cold_to };
                 if marks.handed_to > 0 || cold_to > 0 {
                     let handed_to = marks.handed_to;
                     let lane = Event::LaneRestored { destination: d.id, lane, handed_to, cold_to };
@@ -238,8 +239,11 @@ impl Engine {
     pub fn frozen_lies_below(&mut self, chunks: &[TopicChunk]) -> Remains {
         let Some(freezing) = self.freezing.take() else { return Remains(None, None, None) };
         self.memory_bytes -= self.messages.frozen_bytes();
-        let remains =
-            Remains(self.messages.drop_frozen(), self.wheel.drop_frozen(), self.frozen_tombs.take());
+        let remains = Remains(
+            self.messages.drop_frozen(),
+            self.wheel.drop_frozen(),
+            self.frozen_tombs.take(),
+        );
         self.below_sequence = freezing.below_sequence;
         self.thawed_to = self.fired_to;
         self.portions.clear();
@@ -270,23 +274,20 @@ impl Frozen {
         self.meta
     }
 
-    /// The scheduled rows, in order.
+    /// The scheduled rows and the ready rows, each in order.
     #[must_use]
-    pub fn scheduled(&self) -> Vec<Row<'_>> {
-        self.rows(|entry, _| entry.state == State::Scheduled, |place| {
-            matches!(place, Place::Scheduled(key) if *key > self.meta.fired_to)
-        })
-    }
-
-    /// The ready rows, in order.
-    #[must_use]
-    pub fn ready(&self) -> Vec<Row<'_>> {
-        self.rows(|entry, _| entry.state != State::Scheduled, |place| match place {
-            Place::Scheduled(_) => false,
-            Place::Ready { destination, lane, position } => {
-                self.marks.get(&(*destination, *lane)).is_none_or(|handed_to| position > handed_to)
-            }
-        })
+    pub fn rows(&self) -> (Vec<Row<'_>>, Vec<Row<'_>>) {
+        let mut rows: (Vec<Row<'_>>, Vec<Row<'_>>) = (Vec::new(), Vec::new());
+        self.collect(&mut |row| match row.place {
+            Place::Scheduled(_) => rows.0.push(row),
+            Place::Ready { .. } => rows.1.push(row),
+        });
+        for rows in [&mut rows.0, &mut rows.1] {
+            // Of a row that ended and came back at the same place, the one that came back counts.
+            rows.sort_unstable_by_key(|row| (row.place, row.entry.is_none()));
+            rows.dedup_by_key(|row| row.place);
+        }
+        rows
     }
 
     /// The rows that the message with this sequence cannot be found by its id: those are written
@@ -303,33 +304,48 @@ impl Frozen {
         places
     }
 
-    fn rows(
-        &self,
-        mine: impl Fn(&Entry, u64) -> bool,
-        tomb: impl Fn(&Place) -> bool,
-    ) -> Vec<Row<'_>> {
-        let alive = |d: DestinationId| self.kinds.get(d.0 as usize).copied().flatten();
-        let mut rows: Vec<Row<'_>> = Vec::new();
+    fn collect<'a>(&'a self, add: &mut dyn FnMut(Row<'a>)) {
         for (sequence, entry) in self.table.iter() {
             // A row that says the same lies below already.
-            if entry.below || !mine(entry, sequence) {
+            if entry.below {
                 continue;
             }
-            let Some(kind) = alive(entry.destination) else { continue };
+            let kind = self.kinds.get(entry.destination.0 as usize).copied().flatten();
+            let Some(kind) = kind else { continue };
             let place = match entry.place(sequence) {
                 Place::Ready { destination, position, .. } if !kind.is_queue() => {
                     Place::Ready { destination, lane: 0, position }
                 }
                 place => place,
             };
-            rows.push(Row { place, sequence, entry: Some(entry) });
+            add(Row { place, sequence, entry: Some(entry) });
         }
-        let tombs = self.tombs.iter().filter(|(_, place)| tomb(place));
-        rows.extend(tombs.map(|(&sequence, &place)| Row { place, sequence, entry: None }));
-        // Of a row that ended and came back at the same place, the one that came back counts.
-        rows.sort_unstable_by_key(|row| (row.place, row.entry.is_none()));
-        rows.dedup_by_key(|row| row.place);
-        rows
+        for (&sequence, &place) in &*self.tombs {
+            let counts = match place {
+                Place::Scheduled(key) => key > self.meta.fired_to,
+                Place::Ready { destination, lane, position } => {
+                    let handed_to = self.marks.get(&(destination, lane));
+                    handed_to.is_none_or(|handed_to| position > *handed_to)
+                }
+            };
+            if counts {
+                add(Row { place, sequence, entry: None });
+            }
+        }
+    }
+
+    /// Has the contents of these rows fetched into the processor's caches, all at once: in order of
+    /// due time they lie anywhere in memory, and one after the other each would be waited for.
+    pub fn touch(rows: &[Row<'_>]) {
+        let mut sum = 0;
+        for content in rows.iter().filter_map(|row| Some(&row.entry?.content)) {
+            sum += content.len();
+        }
+        for content in rows.iter().filter_map(|row| Some(&row.entry?.content)) {
+            sum += usize::from(content.first().copied().unwrap_or(0));
+            sum += usize::from(content.get(64).copied().unwrap_or(0));
+        }
+        std::hint::black_box(sum);
     }
 
     /// What a row says; `None`: it is a tombstone.
@@ -355,13 +371,13 @@ impl Frozen {
         let mut chunks = self.chunks.clone();
         let mut at = 0;
         for row in ready {
-            let (Place::Ready { destination, position, .. }, Some(entry)) =
-                (row.place, row.entry)
+            let (Place::Ready { destination, position, .. }, Some(entry)) = (row.place, row.entry)
             else {
                 continue;
             };
             // Both are in order of (destination, offset).
-            while chunks.get(at).is_some_and(|c| (c.destination, c.end) <= (destination, position)) {
+            while chunks.get(at).is_some_and(|c| (c.destination, c.end) <= (destination, position))
+            {
                 at += 1;
             }
             if let Some(chunk) = chunks.get_mut(at)

@@ -17,7 +17,8 @@ impl Engine {
         let (state, due_ms) = self.state_of(id);
         let entry = self.live(id).filter(|_| state != State::Gone);
         let entry = entry.map(|entry| (entry.destination, entry.attempts));
-        let entry = entry.or_else(|| self.found(id).map(|found| (found.destination, found.attempts)));
+        let entry =
+            entry.or_else(|| self.found(id).map(|found| (found.destination, found.attempts)));
         let destination = entry.and_then(|(destination, _)| self.destination(destination));
         Status {
             id,
@@ -67,8 +68,7 @@ impl Engine {
                 only.is_none_or(|only| entry.destination == only)
                     && self.destination(entry.destination).is_some()
             });
-            let status =
-                status.map(|entry| self.status(self.id_of(key.sequence, entry.id_due_ms)));
+            let status = status.map(|entry| self.status(self.id_of(key.sequence, entry.id_due_ms)));
             add(&mut page, key, status)
         };
         // Held-back messages are below the watermark, so they come before all in the wheel.

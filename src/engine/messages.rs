@@ -78,7 +78,8 @@ impl Entry {
             destination: row.destination,
             lease: 0,
             failures: row.failures,
-            attempts: 0,
+            // Each failure was an attempt. What else there was is not told by a row.
+            attempts: row.failures,
             state,
             priority: row.priority,
             clock: row.clock,
@@ -92,11 +93,7 @@ impl Entry {
         if self.state == State::Scheduled {
             return Place::Scheduled(Key { due_ms: self.due_ms, sequence });
         }
-        Place::Ready {
-            destination: self.destination,
-            lane: self.priority,
-            position: self.offset,
-        }
+        Place::Ready { destination: self.destination, lane: self.priority, position: self.offset }
     }
 
     pub(super) fn memory_bytes(&self) -> u64 {
@@ -214,7 +211,9 @@ impl Messages {
 
     /// Whether a message lies in the frozen layer, untouched.
     pub(super) fn is_frozen(&self, sequence: u64) -> bool {
-        self.frozen.is_some() && self.active.get(sequence).is_none() && self.frozen(sequence).is_some()
+        self.frozen.is_some()
+            && self.active.get(sequence).is_none()
+            && self.frozen(sequence).is_some()
     }
 
     pub(super) fn get(&self, sequence: u64) -> Option<&Entry> {

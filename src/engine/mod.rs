@@ -47,9 +47,9 @@ use crate::base::time::{ClockKind, Now};
 use control::Sweep;
 use dedup::Dedup;
 use destination::Destination;
+use freeze::Freezing;
 use messages::{Messages, NumberMap, Outcomes, SlotId, Tombs};
 use subscription::{Durable, Slots};
-use freeze::Freezing;
 use thaw::{Found, Portions, Shown};
 use wheels::Wheels;
 

@@ -7,7 +7,7 @@ use crate::base::event::{BatchMeta, Event};
 use crate::base::id::{Key, MessageId};
 use crate::base::lifecycle::State;
 
-use super::destination::{Chunk, Head};
+use super::destination::Chunk;
 use super::messages::Entry;
 use super::{Engine, Totals};
 
@@ -158,9 +158,7 @@ impl Engine {
                     }
                     _ => None,
                 };
-                if destination.queue.take_first(lane) == Head::Empty {
-                    break;
-                }
+                destination.queue.take_first(lane);
                 if let Some((priority, key)) = back {
                     destination.queue.put_back(priority, key);
                 }

@@ -374,7 +374,10 @@ impl Engine {
     /// is gone counts no more either, nor what was purged while it was scheduled.
     pub(super) fn counts(&self, row: &Stored<'_>) -> bool {
         self.tombs.get(&row.id.sequence()) != Some(&row.place)
-            && self.frozen_tombs.as_ref().is_none_or(|t| t.get(&row.id.sequence()) != Some(&row.place))
+            && self
+                .frozen_tombs
+                .as_ref()
+                .is_none_or(|t| t.get(&row.id.sequence()) != Some(&row.place))
             && self.destination(row.destination).is_some_and(|destination| match row.place {
                 Place::Scheduled(key) => key.sequence >= destination.control.purged_before,
                 Place::Ready { .. } => true,

@@ -25,7 +25,8 @@ pub enum JournalError {
     /// Bytes that were durable once are no longer what they were.
     #[error(
         "{} is damaged at byte {offset}: {why}; nothing was changed: run `postdate verify` to see \
-         all that is damaged, check the disk, and restore the data directory from a copy",
+         all that is damaged, check the disk, and restore the data directory from a copy; without \
+         one, `serve --recovery` gives up what is damaged (see docs/operations.md)",
         file.display()
     )]
     Corrupt {
@@ -38,8 +39,8 @@ pub enum JournalError {
     },
     /// A segment that is needed is not there.
     #[error(
-        "{} is missing and later journal files need it; put it back, or restore the data \
-         directory from a copy",
+        "{} is missing and the journal needs it; put it back, or restore the data directory from \
+         a copy; without one, `serve --recovery` goes on without it (see docs/operations.md)",
         file.display()
     )]
     Missing {

@@ -12,24 +12,30 @@
 //! bytes are described in `docs/format.md`. One thread owns a journal; it reads no clock.
 
 mod aligned;
+mod begin;
+mod chain;
+mod damage;
 mod error;
 pub mod home;
 mod layout;
+mod quarantine;
 mod reader;
 mod recovery;
 mod segmented;
 mod spares;
 mod verify;
+mod walk;
 
-use crate::base::config::Durability;
+use crate::base::config::{Durability, RecoveryPolicy};
 use crate::base::event::BatchMeta;
 use crate::base::limits::{FRAME_ALIGN, SEGMENT_BYTES};
 use crate::codec::frame::BatchBuffer;
 
+pub use damage::Damage;
 pub use error::JournalError;
 pub use recovery::{Recovered, Torn};
 pub use segmented::{SegmentedJournal, open};
-pub use verify::{Damage, VerifyReport, verify};
+pub use verify::{VerifyReport, verify};
 
 /// A place in the journal: a segment and a byte offset in its file. Positions sort by age.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
@@ -80,6 +86,8 @@ pub struct JournalOptions {
     pub segment_bytes: u64,
     /// When what was appended is made durable.
     pub durability: Durability,
+    /// What opening does about damage.
+    pub recovery: RecoveryPolicy,
 }
 
 impl JournalOptions {
@@ -107,7 +115,11 @@ impl JournalOptions {
 
 impl Default for JournalOptions {
     fn default() -> Self {
-        Self { segment_bytes: SEGMENT_BYTES, durability: Durability::default() }
+        Self {
+            segment_bytes: SEGMENT_BYTES,
+            durability: Durability::default(),
+            recovery: RecoveryPolicy::default(),
+        }
     }
 }
 

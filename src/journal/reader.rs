@@ -85,11 +85,6 @@ impl SegmentReader {
         self.base = 0;
     }
 
-    /// An error that says this file is damaged.
-    pub(super) fn corrupt(&self, offset: u64, why: impl Into<String>) -> JournalError {
-        JournalError::Corrupt { file: self.path.clone(), offset, why: why.into() }
-    }
-
     /// Bytes of the file; fewer than asked for only at its end. Offsets go up.
     pub(super) fn bytes(&mut self, offset: u64, wanted: usize) -> Result<&[u8], JournalError> {
         let wanted = self.len.saturating_sub(offset).min(wanted as u64) as usize;

@@ -1,13 +1,15 @@
-//! Reads a journal back and tells a torn tail from damage. `docs/format.md`, section 1.3.
+//! Reads a journal back. `docs/format.md`, section 1.3.
 
 use std::path::{Path, PathBuf};
 
+use crate::base::config::RecoveryPolicy;
 use crate::base::event::BatchMeta;
 use crate::base::limits::FRAME_ALIGN;
-use crate::codec::frame::{decode_header, file_bytes};
 use crate::codec::segment::SegmentHeader;
 use crate::env::Disk;
 use crate::journal::Position;
+use crate::journal::chain::{self, Link};
+use crate::journal::damage::{Aside, Damage, Gap, Repairs};
 use crate::journal::error::JournalError;
 use crate::journal::layout::{Layout, segment_path};
 use crate::journal::reader::{FIRST_FRAME, SegmentReader};
@@ -19,8 +21,8 @@ pub(super) type OnBatch<'a> = &'a mut dyn FnMut(&BatchMeta, &[u8], Position) -> 
 /// Told how far reading is: bytes done, bytes in all.
 pub(super) type OnProgress<'a> = &'a mut dyn FnMut(u64, u64);
 
-/// Bytes after which progress is told again.
-const PROGRESS_BYTES: u64 = 4 << 20;
+/// Most missing segments that are skipped: beyond it a file with a wild name is more likely.
+const MISSING_MAX: u64 = 1024;
 
 /// A write that a crash cut off. Nobody was promised what it held.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -51,6 +53,38 @@ pub struct Recovered {
     pub last: Option<BatchMeta>,
     /// A write that was cut off.
     pub torn: Option<Torn>,
+    /// Damage that the recovery policy went on in spite of, in the order it was met. With
+    /// [`RecoveryPolicy::Strict`] there is never any.
+    pub damage: Vec<Damage>,
+    /// Frames lost in it, as far as their numbers tell: not those that were cut off with a tail.
+    pub skipped_frames: u64,
+    /// Bytes of segment files that were not read because of it.
+    pub skipped_bytes: u64,
+    /// Whole segments that were missing or put aside.
+    pub skipped_segments: u64,
+    /// Files in which that is kept.
+    pub quarantined: Vec<PathBuf>,
+}
+
+impl Recovered {
+    /// Tells the log what was lost and where.
+    pub(super) fn warn(&self, policy: RecoveryPolicy) {
+        for Damage { file, offset, why } in &self.damage {
+            tracing::warn!(file = %file.display(), offset, why, "the journal is damaged here");
+        }
+        for file in &self.quarantined {
+            tracing::warn!(file = %file.display(), "put aside; remove it when it is not needed");
+        }
+        if !self.damage.is_empty() {
+            tracing::warn!(
+                policy = policy.word(),
+                frames = self.skipped_frames,
+                bytes = self.skipped_bytes,
+                segments = self.skipped_segments,
+                "went on without what was damaged; messages and their outcomes may be lost"
+            );
+        }
+    }
 }
 
 /// A segment that holds batches which are still needed.
@@ -76,6 +110,8 @@ pub(super) struct Found {
     pub(super) next: SegmentHeader,
     /// It is there already, without any frame: to be replaced.
     pub(super) unfinished: bool,
+    /// What the recovery policy decided.
+    pub(super) repairs: Repairs,
     /// Numbers of the spare files.
     pub(super) spares: Vec<u64>,
     pub(super) recovered: Recovered,
@@ -86,222 +122,246 @@ pub(super) fn replay(
     disk: &dyn Disk,
     dir: &Path,
     from: u64,
+    policy: RecoveryPolicy,
     on_batch: OnBatch<'_>,
     on_progress: OnProgress<'_>,
 ) -> Result<Found, JournalError> {
     let from = from.max(1);
     let Layout { mut segments, spares } = Layout::read(disk, dir)?;
-    let leftover = segments.drain(..segments.partition_point(|&segment| segment < from)).collect();
-    let mut found = Found {
+    let older = segments.partition_point(|&segment| segment < from);
+    let found = Found {
         live: Vec::new(),
         covered: 0,
-        leftover,
+        leftover: segments.drain(..older).collect(),
         next: SegmentHeader { segment: from, previous: 0, previous_end: 0, first_frame: 1 },
         unfinished: false,
+        repairs: Repairs::default(),
         spares,
         recovered: Recovered::default(),
     };
-    check_complete(dir, from, &segments)?;
-    if let Some(&last) = segments.last()
-        && is_unfinished(disk, dir, last, from)?
-    {
-        segments.pop();
-        (found.next.segment, found.unfinished) = (last, true);
-    }
-    let headers = read_headers(disk, dir, &segments)?;
-    let mut replay = Replay { on_batch, on_progress, done: 0, total: 0, told: 0 };
-    for (index, (segment, header, len)) in headers.iter().enumerate() {
-        if index == 0 {
-            found.next.first_frame = header.first_frame;
-            let ends = headers.iter().skip(1).map(|(_, next, _)| next.previous_end);
-            replay.total = ends.sum::<u64>() + headers.last().map_or(0, |last| last.2);
-        } else if header.first_frame != found.next.first_frame {
-            let why = format!(
-                "it begins with frame {} where {} should follow",
-                header.first_frame, found.next.first_frame
-            );
-            return Err(corrupt(dir, *segment, 0, why));
-        }
-        let mut reader = SegmentReader::open(disk, dir, *segment)?;
-        let end = headers.get(index + 1).map(|(_, next, _)| next.previous_end);
-        let walk = replay.walk(&mut reader, end, &mut found)?;
-        if walk.end == FIRST_FRAME && end.is_none() {
-            (found.next, found.unfinished) = (*header, true);
-            // It was only begun after all before it was durable.
-            found.covered = found.live.last().map_or(0, |live| live.end);
-        } else {
-            found.covered = walk.covered;
-            found.recovered.segments += 1;
-            found.recovered.end = Position { segment: *segment, offset: walk.end };
-            found.next = SegmentHeader {
-                segment: segment + 1,
-                previous: *segment,
-                previous_end: walk.end,
-                ..found.next
-            };
-            found.live.push(Live { segment: *segment, end: walk.end, file_bytes: *len });
+    let mut replay =
+        Replay { disk, dir, policy, on_batch, on_progress, found, done: 0, total: 0, told: 0 };
+    let chain = replay.chain(from, &segments)?;
+    replay.total = chain::bytes(&chain);
+    replay.found.next.first_frame = chain::first_number(disk, dir, &chain)?;
+    for at in 0..chain.len() {
+        if !replay.link(&chain[at], chain.get(at + 1))? {
+            replay.put_aside(chain[at + 1..].iter().map(|link| link.segment));
+            break;
         }
     }
     (replay.on_progress)(replay.total, replay.total);
-    Ok(found)
+    Ok(replay.found)
 }
 
-/// Whether there is every segment from the one named to the last.
-fn check_complete(dir: &Path, from: u64, segments: &[u64]) -> Result<(), JournalError> {
-    let there = segments.iter().zip(from..).take_while(|(segment, id)| **segment == *id).count();
-    // In a new directory there is none.
-    if there == segments.len() && (there > 0 || from == 1) {
-        return Ok(());
-    }
-    Err(JournalError::Missing { file: segment_path(dir, from + there as u64) })
-}
-
-/// Whether the last segment has neither a header nor a frame: its making was cut off.
-fn is_unfinished(disk: &dyn Disk, dir: &Path, last: u64, from: u64) -> Result<bool, JournalError> {
-    let mut reader = SegmentReader::open(disk, dir, last)?;
-    if reader.header()?.is_some() {
-        return Ok(false);
-    }
-    // One that somebody names as the first was there.
-    let named = last == from && from > 1;
-    if named || reader.search(FIRST_FRAME)?.is_some() {
-        return Err(reader.corrupt(0, "the segment header is invalid"));
-    }
-    Ok(true)
-}
-
-/// Headers and file lengths of segments that follow each other.
-fn read_headers(
-    disk: &dyn Disk,
-    dir: &Path,
-    segments: &[u64],
-) -> Result<Vec<(u64, SegmentHeader, u64)>, JournalError> {
-    let mut headers = Vec::with_capacity(segments.len());
-    for (index, &segment) in segments.iter().enumerate() {
-        let mut reader = SegmentReader::open(disk, dir, segment)?;
-        let Some(header) = reader.header()? else {
-            return Err(reader.corrupt(0, "the segment header is invalid"));
-        };
-        if index > 0 && (header.previous + 1 != segment || header.previous_end < FIRST_FRAME) {
-            return Err(reader.corrupt(0, "the segment header does not name the one before"));
-        }
-        headers.push((segment, header, reader.len));
-    }
-    Ok(headers)
-}
-
-fn corrupt(dir: &Path, segment: u64, offset: u64, why: String) -> JournalError {
-    JournalError::Corrupt { file: segment_path(dir, segment), offset, why }
-}
-
-struct Replay<'a> {
-    on_batch: OnBatch<'a>,
-    on_progress: OnProgress<'a>,
-    done: u64,
-    total: u64,
-    told: u64,
-}
-
-/// What reading one segment came to.
-struct Walk {
-    end: u64,
-    covered: u64,
+pub(super) struct Replay<'a> {
+    pub(super) disk: &'a dyn Disk,
+    pub(super) dir: &'a Path,
+    pub(super) policy: RecoveryPolicy,
+    pub(super) on_batch: OnBatch<'a>,
+    pub(super) on_progress: OnProgress<'a>,
+    /// Its `next` is always what follows the frames read so far.
+    pub(super) found: Found,
+    pub(super) done: u64,
+    pub(super) total: u64,
+    pub(super) told: u64,
 }
 
 impl Replay<'_> {
-    /// Hands over the frames of a segment. `recorded_end` is known for all but the last one.
-    fn walk(
-        &mut self,
-        reader: &mut SegmentReader,
-        recorded_end: Option<u64>,
-        found: &mut Found,
-    ) -> Result<Walk, JournalError> {
-        let segment = reader.segment;
-        let mut walk = Walk { end: FIRST_FRAME, covered: FIRST_FRAME };
-        while recorded_end.is_none_or(|end| walk.end < end) {
-            let at = walk.end;
-            let frame = match reader.frame(at)? {
-                Ok(frame) if frame.header.number == found.next.first_frame => frame,
-                other => {
-                    let why = match other {
-                        Ok(frame) => format!(
-                            "frame {} stands where frame {} should",
-                            frame.header.number, found.next.first_frame
-                        ),
-                        Err(error) => error.to_string(),
-                    };
-                    if recorded_end.is_some() {
-                        return Err(reader.corrupt(at, why));
-                    }
-                    found.recovered.torn = judge_tail(reader, at, why)?;
+    /// The segments to read, as far as the policy reads.
+    fn chain(&mut self, from: u64, mut segments: &[u64]) -> Result<Vec<Link>, JournalError> {
+        let mut chain: Vec<Link> = Vec::new();
+        if let (RecoveryPolicy::SkipDamaged, Some((&last, before))) =
+            (self.policy, segments.split_last())
+            && last != before.last().map_or(from, |before| before + 1)
+            && self.is_empty(last)?
+        {
+            // With nothing before it and nothing in it there is nothing to be filled up to.
+            self.damage(last, 0, "it holds nothing and what should be before it is missing")?;
+            self.put_aside([last]);
+            segments = before;
+        }
+        // In a new directory there is none.
+        if segments.is_empty() && from > 1 {
+            self.missing(from)?;
+        }
+        for (index, &segment) in segments.iter().enumerate() {
+            let id = from + chain.len() as u64;
+            if segment != id {
+                if segment - id > MISSING_MAX && self.policy == RecoveryPolicy::SkipDamaged {
+                    return Err(JournalError::Missing { file: segment_path(self.dir, id) });
+                }
+                self.missing(id)?;
+                if self.policy == RecoveryPolicy::TruncateTail {
+                    self.put_aside(segments[index..].iter().copied());
                     break;
                 }
-            };
-            let bytes = frame.file_bytes();
-            if recorded_end.is_some_and(|end| at + bytes > end) {
-                return Err(reader.corrupt(at, "the frame goes beyond the end of the segment"));
-            }
-            if frame.header.durable_segment == segment {
-                walk.covered = walk.covered.max(frame.header.durable_offset);
-            }
-            if !frame.header.mark {
-                let position = Position { segment, offset: at };
-                let recovered = &mut found.recovered;
-                if recovered.batches == 0 {
-                    recovered.start = position;
+                for further in id + 1..segment {
+                    self.missing(further)?;
                 }
-                recovered.batches += 1;
-                recovered.payload_bytes += frame.payload.len() as u64;
-                recovered.last = Some(frame.header.meta);
-                let taken = (self.on_batch)(&frame.header.meta, frame.payload, position);
-                taken.map_err(|why| {
-                    let file = reader.path.clone();
-                    JournalError::Replay { file, offset: at, why }
-                })?;
+                chain.extend((id..segment).map(Link::missing));
             }
-            found.next.first_frame += 1;
-            walk.end = at + bytes;
-            self.tell(walk.end);
+            let link = Link::read(self.disk, self.dir, segment, chain.is_empty())?;
+            if let Err(why) = link.header {
+                let last = index + 1 == segments.len();
+                // One that somebody names as the first was there.
+                let named = segment == from && from > 1;
+                if last && !named && self.is_empty(segment)? {
+                    self.found.unfinished = true;
+                    break;
+                }
+                self.damage(segment, 0, why)?;
+                if self.policy == RecoveryPolicy::TruncateTail {
+                    self.put_aside(segments[index..].iter().copied());
+                    break;
+                }
+            }
+            chain.push(link);
         }
-        self.done += walk.end;
-        walk.covered = walk.covered.min(walk.end);
-        Ok(walk)
+        Ok(chain)
     }
 
-    fn tell(&mut self, in_segment: u64) {
-        let done = self.done + in_segment;
-        if done >= self.told + PROGRESS_BYTES {
-            self.told = done;
-            (self.on_progress)(done, self.total);
+    /// Whether a segment has neither a header nor a frame. If it is the last one, its making was cut off.
+    fn is_empty(&self, segment: u64) -> Result<bool, JournalError> {
+        let mut reader = SegmentReader::open(self.disk, self.dir, segment)?;
+        Ok(reader.header()?.is_none() && reader.search(FIRST_FRAME)?.is_none())
+    }
+
+    /// Reads a segment. `false`: the journal ends in it.
+    fn link(&mut self, link: &Link, next: Option<&Link>) -> Result<bool, JournalError> {
+        let Some(len) = link.len else {
+            self.found.repairs.made.push(self.found.next);
+            self.begin(link.segment, FIRST_FRAME);
+            self.reach(FIRST_FRAME);
+            return Ok(true);
+        };
+        let mut reader = SegmentReader::open(self.disk, self.dir, link.segment)?;
+        let header = match link.header {
+            Ok(header) => {
+                self.join(&header)?;
+                header
+            }
+            Err(_) => self.conclude_header(&mut reader)?,
+        };
+        self.begin(link.segment, len);
+        let walk = self.walk(&mut reader, next)?;
+        if walk.end == FIRST_FRAME && (next.is_none() || walk.cut) {
+            self.found.live.pop();
+            // It was only begun after all before it was durable.
+            self.found.covered = self.found.live.last().map_or(0, |live| live.end);
+            (self.found.next, self.found.unfinished) = (header, true);
+        } else {
+            self.found.covered = walk.covered;
+            self.found.recovered.segments += 1;
+            self.found.recovered.end = Position { segment: link.segment, offset: walk.end };
+        }
+        Ok(!walk.cut)
+    }
+
+    /// The next segment to be read becomes the last of those that were.
+    fn begin(&mut self, segment: u64, file_bytes: u64) {
+        self.found.live.push(Live { segment, end: FIRST_FRAME, file_bytes });
+    }
+
+    /// The last segment goes on to this offset, and no further as far as is known.
+    pub(super) fn reach(&mut self, end: u64) {
+        let Some(live) = self.found.live.last_mut() else { return };
+        live.end = end;
+        self.found.next = SegmentHeader {
+            segment: live.segment + 1,
+            previous: live.segment,
+            previous_end: end,
+            ..self.found.next
+        };
+    }
+
+    /// Checks that a header goes on where the segment before ended.
+    fn join(&mut self, header: &SegmentHeader) -> Result<(), JournalError> {
+        let Some(&Live { segment, end, .. }) = self.found.live.last() else { return Ok(()) };
+        let expected = self.found.next.first_frame;
+        let bytes = header.previous_end.checked_sub(end);
+        match (header.first_frame.checked_sub(expected), bytes) {
+            (Some(0), Some(0)) => Ok(()),
+            (Some(frames), Some(bytes)) if bytes > 0 => {
+                self.gap(segment, end, frames, bytes);
+                Ok(())
+            }
+            _ => Err(JournalError::Corrupt {
+                file: segment_path(self.dir, header.segment),
+                offset: 0,
+                why: format!(
+                    "it begins with frame {} where {expected} should follow",
+                    header.first_frame
+                ),
+            }),
         }
     }
-}
 
-/// Judges what stands at the end of the last segment: damage if a later frame knew it as durable,
-/// else a torn tail, or nothing at all.
-pub(super) fn judge_tail(
-    reader: &mut SegmentReader,
-    at: u64,
-    why: String,
-) -> Result<Option<Torn>, JournalError> {
-    let begun = begun_bytes(reader, at)?;
-    let mut torn_end = at + begun;
-    let mut from = at;
-    while let Some((_, header, end)) = reader.search(from)? {
-        let recorded = Position { segment: header.durable_segment, offset: header.durable_offset };
-        if recorded > (Position { segment: reader.segment, offset: at }) {
-            return Err(reader.corrupt(at, why));
+    /// The header of a segment whose own is invalid.
+    fn conclude_header(
+        &mut self,
+        reader: &mut SegmentReader,
+    ) -> Result<SegmentHeader, JournalError> {
+        let first = reader.frame(FIRST_FRAME)?.map(|frame| frame.header.number).ok();
+        let lost = first.and_then(|first| first.checked_sub(self.found.next.first_frame));
+        if let (Some(frames @ 1..), Some(&before)) = (lost, self.found.live.last()) {
+            // They stood at the end of the segment before, whose end is not known any more.
+            let Live { segment, end, file_bytes } = before;
+            if file_bytes > end {
+                let part = Aside::Part { segment, from: end, to: file_bytes };
+                self.found.repairs.asides.push(part);
+            }
+            self.gap(segment, end, frames, FRAME_ALIGN as u64);
         }
-        torn_end = torn_end.max(end);
-        from = end;
+        let part = Aside::Part { segment: reader.segment, from: 0, to: FIRST_FRAME };
+        self.found.repairs.asides.push(part);
+        self.found.repairs.headers.push(self.found.next);
+        self.found.recovered.skipped_bytes += FIRST_FRAME;
+        Ok(self.found.next)
     }
-    let bytes = torn_end.min(reader.len.max(at)) - at;
-    Ok((bytes > 0).then(|| Torn { file: reader.path.clone(), offset: at, bytes }))
-}
 
-/// Bytes of a frame whose header at least got to the disk.
-fn begun_bytes(reader: &mut SegmentReader, at: u64) -> Result<u64, JournalError> {
-    let segment = reader.segment;
-    let header = decode_header(reader.bytes(at, FRAME_ALIGN)?, segment);
-    Ok(header.map_or(0, |(_, payload_len)| file_bytes(payload_len)))
+    /// Goes on behind damage at the end of what was read of a segment.
+    pub(super) fn gap(&mut self, segment: u64, offset: u64, frames: u64, bytes: u64) {
+        let number = self.found.next.first_frame;
+        self.found.repairs.gaps.push(Gap { segment, offset, number, frames, bytes });
+        self.found.recovered.skipped_frames += frames;
+        self.found.recovered.skipped_bytes += bytes;
+        self.found.next.first_frame += frames;
+        self.reach(offset + bytes);
+    }
+
+    /// Notes damage.
+    ///
+    /// # Errors
+    /// The damage, when the policy is to stop at it.
+    pub(super) fn damage(
+        &mut self,
+        segment: u64,
+        offset: u64,
+        why: impl Into<String>,
+    ) -> Result<(), JournalError> {
+        let (file, why) = (segment_path(self.dir, segment), why.into());
+        if self.policy == RecoveryPolicy::Strict {
+            return Err(JournalError::Corrupt { file, offset, why });
+        }
+        self.found.recovered.damage.push(Damage { file, offset, why });
+        Ok(())
+    }
+
+    /// Notes a segment that is missing; an error when the policy is to stop at it.
+    fn missing(&mut self, segment: u64) -> Result<(), JournalError> {
+        if self.policy == RecoveryPolicy::Strict {
+            return Err(JournalError::Missing { file: segment_path(self.dir, segment) });
+        }
+        self.found.recovered.skipped_segments += 1;
+        self.damage(segment, 0, "the segment is missing")
+    }
+
+    /// Puts whole segments aside.
+    fn put_aside(&mut self, segments: impl IntoIterator<Item = u64>) {
+        for segment in segments {
+            self.found.repairs.asides.push(Aside::Whole { segment });
+            self.found.recovered.skipped_segments += 1;
+        }
+    }
 }

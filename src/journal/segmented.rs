@@ -1,21 +1,21 @@
 //! The journal over segment files.
 
 use std::collections::VecDeque;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::base::config::Durability;
+use crate::base::config::{Durability, RecoveryPolicy};
 use crate::base::event::BatchMeta;
 use crate::base::limits::{FRAME_ALIGN, JOURNAL_PAYLOAD_MAX};
-use crate::codec::frame::{BatchBuffer, FrameHeader, HEADER_BYTES, file_bytes};
+use crate::codec::frame::{BatchBuffer, FrameHeader, FrameKind, HEADER_BYTES, file_bytes};
 use crate::codec::segment::SegmentHeader;
-use crate::env::{Disk, DiskFile, OpenMode};
-use crate::journal::aligned::Aligned;
-use crate::journal::error::{Context, JournalError, is_full};
+use crate::env::{Disk, DiskFile};
+use crate::journal::begin::{begin_first, begin_segment, settle_tail};
+use crate::journal::error::{Context, JournalError};
 use crate::journal::layout::segment_path;
+use crate::journal::quarantine;
 use crate::journal::reader::FIRST_FRAME;
-use crate::journal::recovery::{self, Found, Live, OnBatch, OnProgress, Recovered};
+use crate::journal::recovery::{self, Live, OnBatch, OnProgress, Recovered};
 use crate::journal::spares::Spares;
 use crate::journal::{Journal, JournalOptions, JournalStats, Position, Room};
 
@@ -25,9 +25,6 @@ const BLOCK: u64 = FRAME_ALIGN as u64;
 const FILL_PAYS_BYTES: u64 = 128 * 1024;
 /// Idle time after which a mark is written, ms.
 const MARK_AFTER_MS: u64 = 1_000;
-
-/// Bytes copied at once when a tail is written again.
-const REWRITE_BYTES: usize = 1 << 20;
 
 /// A [`Journal`] over preallocated, recycled files.
 pub struct SegmentedJournal {
@@ -68,7 +65,8 @@ pub struct SegmentedJournal {
 ///
 /// # Errors
 /// [`JournalError::Corrupt`], [`JournalError::Missing`], [`JournalError::NewerVersion`] and
-/// [`JournalError::Replay`]: nothing was changed. [`JournalError::Full`]: there is no space
+/// [`JournalError::Replay`]: nothing was changed. The first two come from damage that
+/// `options.recovery` does not go on in spite of. [`JournalError::Full`]: there is no space
 /// for a segment. [`JournalError::Io`], [`JournalError::BadOptions`].
 pub fn open(
     disk: Arc<dyn Disk>,
@@ -83,7 +81,18 @@ pub fn open(
     if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         disk.sync_dir(parent).context("sync", parent)?;
     }
-    let found = recovery::replay(disk.as_ref(), dir, from_segment, on_batch, on_progress)?;
+    let mut found = recovery::replay(
+        disk.as_ref(),
+        dir,
+        from_segment,
+        options.recovery,
+        on_batch,
+        on_progress,
+    )?;
+    if options.recovery != RecoveryPolicy::Strict {
+        found.recovered.quarantined = quarantine::carry_out(disk.as_ref(), dir, &found)?;
+        found.recovered.warn(options.recovery);
+    }
     settle_tail(disk.as_ref(), dir, &found)?;
     let always = options.durability == Durability::Always;
     let mut spares = Spares::load(disk.clone(), dir, options.segment_bytes, always, &found.spares)?;
@@ -121,112 +130,6 @@ pub fn open(
     }
     journal.live.push_back(live);
     Ok((journal, found.recovered))
-}
-
-/// Makes the end of what was read certain: writes again what may only have been in a cache that a
-/// failed sync left behind, and cuts the torn tail off.
-fn settle_tail(disk: &dyn Disk, dir: &Path, found: &Found) -> Result<(), JournalError> {
-    let Some(last) = found.live.last() else { return Ok(()) };
-    let path = segment_path(dir, last.segment);
-    let file = disk.open(&path, OpenMode::Write).context("open", &path)?;
-    let mut at = found.covered;
-    let mut piece = vec![0; REWRITE_BYTES.min((last.end - at) as usize)];
-    while at < last.end {
-        let len = ((last.end - at) as usize).min(piece.len());
-        let read = file.read_at(&mut piece[..len], at).context("read", &path)?;
-        // The padding of the last frame may be missing in a file that was cut short.
-        piece[read..].fill(0);
-        file.write_at(&piece[..len], at).context("write", &path)?;
-        at += len as u64;
-    }
-    file.set_len(last.end).context("shorten", &path)?;
-    file.sync_data().context("sync", &path)
-}
-
-/// Begins the segment that follows what was found.
-fn begin_first(
-    disk: &dyn Disk,
-    dir: &Path,
-    options: &JournalOptions,
-    spares: &mut Spares,
-    found: &Found,
-) -> Result<(Box<dyn DiskFile>, Live), JournalError> {
-    if spares.len() == 0 {
-        match spares.make() {
-            Err(JournalError::Full { .. }) if found.unfinished => {
-                return wipe_segment(disk, dir, options, found.next);
-            }
-            made => made?,
-        }
-        spares.fill_all();
-    }
-    begin_segment(disk, dir, options, spares, found.next)
-}
-
-/// Makes a spare the next segment. The header is durable before the name is.
-fn begin_segment(
-    disk: &dyn Disk,
-    dir: &Path,
-    options: &JournalOptions,
-    spares: &mut Spares,
-    header: SegmentHeader,
-) -> Result<(Box<dyn DiskFile>, Live), JournalError> {
-    let spare = spares.take().ok_or_else(|| JournalError::Full { dir: dir.into() })?;
-    let file = disk.open(&spare, mode_of(options)).context("open", &spare)?;
-    write_header(file.as_ref(), header).context("write", &spare)?;
-    disk.rename(&spare, &segment_path(dir, header.segment)).context("rename", &spare)?;
-    disk.sync_dir(dir).context("sync", dir)?;
-    let file_bytes = options.segment_bytes;
-    Ok((file, Live { segment: header.segment, end: FIRST_FRAME, file_bytes }))
-}
-
-/// Makes a segment without any frame usable again where there is no space for another file: what a
-/// torn write left in it must never follow a later frame. It is never gone, for the journal
-/// may have to begin with it.
-fn wipe_segment(
-    disk: &dyn Disk,
-    dir: &Path,
-    options: &JournalOptions,
-    header: SegmentHeader,
-) -> Result<(Box<dyn DiskFile>, Live), JournalError> {
-    let path = segment_path(dir, header.segment);
-    let file = disk.open(&path, mode_of(options)).context("open", &path)?;
-    let full = |error: io::Error| {
-        if is_full(&error) {
-            return JournalError::Full { dir: dir.into() };
-        }
-        JournalError::Io { op: "wipe", file: path.clone(), source: error }
-    };
-    file.allocate(options.segment_bytes).map_err(full)?;
-    let len = file.len().context("read", &path)?;
-    let zeros = Aligned::zeroed(REWRITE_BYTES.min(len as usize));
-    let mut at = FIRST_FRAME;
-    while at < len {
-        let piece = &zeros.as_slice()[..zeros.as_slice().len().min((len - at) as usize)];
-        file.write_at(piece, at).map_err(full)?;
-        at += piece.len() as u64;
-    }
-    file.sync_data().context("sync", &path)?;
-    write_header(file.as_ref(), header).context("write", &path)?;
-    disk.sync_dir(dir).context("sync", dir)?;
-    Ok((file, Live { segment: header.segment, end: FIRST_FRAME, file_bytes: len }))
-}
-
-fn mode_of(options: &JournalOptions) -> OpenMode {
-    match options.durability {
-        Durability::Always => OpenMode::Durable,
-        Durability::Interval { .. } | Durability::Os => OpenMode::Write,
-    }
-}
-
-/// Writes the header of a segment, durably in every mode.
-fn write_header(file: &dyn DiskFile, header: SegmentHeader) -> io::Result<()> {
-    let mut block = Aligned::zeroed(FRAME_ALIGN);
-    if let Some(block) = block.as_mut_slice().first_chunk_mut() {
-        header.encode(block);
-    }
-    file.write_at(block.as_slice(), 0)?;
-    file.sync_data()
 }
 
 impl SegmentedJournal {
@@ -278,7 +181,7 @@ impl SegmentedJournal {
     fn write(
         &mut self,
         meta: &BatchMeta,
-        mark: bool,
+        kind: FrameKind,
         batch: &mut BatchBuffer,
     ) -> Result<Position, JournalError> {
         let at = self.end;
@@ -287,7 +190,7 @@ impl SegmentedJournal {
             number: self.next_frame,
             durable_segment: self.durable.segment,
             durable_offset: self.durable.offset,
-            mark,
+            kind,
             meta: *meta,
         });
         assert!(at.offset + frame.len() as u64 <= self.options.segment_bytes);
@@ -296,7 +199,7 @@ impl SegmentedJournal {
         self.latching(written)?;
         self.end.offset += len;
         self.next_frame += 1;
-        self.unmarked = !mark;
+        self.unmarked = kind != FrameKind::Mark;
         if self.options.durability == Durability::Always {
             self.durable = self.end;
             self.stats.syncs += 1;
@@ -308,7 +211,7 @@ impl SegmentedJournal {
     }
 
     fn mark(&mut self) -> Result<(), JournalError> {
-        self.write(&BatchMeta::default(), true, &mut BatchBuffer::new())?;
+        self.write(&BatchMeta::default(), FrameKind::Mark, &mut BatchBuffer::new())?;
         self.stats.marks += 1;
         Ok(())
     }
@@ -331,7 +234,7 @@ impl Journal for SegmentedJournal {
         if self.end.offset + file_bytes(batch.len()) + BLOCK > self.options.segment_bytes {
             self.next_segment()?;
         }
-        let at = self.write(meta, false, batch)?;
+        let at = self.write(meta, FrameKind::Batch, batch)?;
         self.last_frame_bytes = file_bytes(batch.len());
         self.stats.frames += 1;
         self.stats.payload_bytes += payload;

@@ -1,26 +1,18 @@
 //! Reads a journal offline and reports everything that is damaged. Changes nothing.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::base::limits::FRAME_ALIGN;
+use crate::codec::frame::FrameKind;
 use crate::codec::segment::SegmentHeader;
 use crate::env::Disk;
 use crate::journal::Position;
+use crate::journal::damage::Damage;
 use crate::journal::error::JournalError;
 use crate::journal::layout::{Layout, segment_path};
 use crate::journal::reader::{FIRST_FRAME, SegmentReader};
-use crate::journal::recovery::{OnBatch, OnProgress, Torn, judge_tail};
-
-/// A place that is not as it was written.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Damage {
-    /// The file.
-    pub file: PathBuf,
-    /// Where in it.
-    pub offset: u64,
-    /// What is wrong there.
-    pub why: String,
-}
+use crate::journal::recovery::{OnBatch, OnProgress, Torn};
+use crate::journal::walk::{Tail, judge_tail};
 
 /// What [`verify`] found.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -33,6 +25,10 @@ pub struct VerifyReport {
     pub frames: u64,
     /// Valid marks.
     pub marks: u64,
+    /// Places where an earlier start left damage out.
+    pub gaps: u64,
+    /// Frames lost in them, marks included.
+    pub lost_frames: u64,
     /// Bytes of their payloads.
     pub payload_bytes: u64,
     /// A write that a crash cut off; no damage.
@@ -136,7 +132,7 @@ impl Check<'_> {
                 Ok(frame_end) => at = frame_end,
                 Err(why) => {
                     // Where the end is not recorded, this may be it.
-                    let damaged = recorded_end.is_some() || is_damage(reader, at, &why, self)?;
+                    let damaged = recorded_end.is_some() || is_damage(reader, at, self)?;
                     if damaged {
                         self.damage(&file, at, why);
                     }
@@ -173,19 +169,24 @@ impl Check<'_> {
         if let Some(expected) = self.expected.filter(|&expected| expected != number) {
             return Ok(Err(format!("frame {number} stands where frame {expected} should")));
         }
-        if frame.header.mark {
-            self.report.marks += 1;
-        } else {
-            self.report.frames += 1;
-            self.report.payload_bytes += frame.payload.len() as u64;
-            let position = Position { segment, offset: at };
-            if let Err(why) = (self.on_batch)(&frame.header.meta, frame.payload, position) {
-                let why = format!("the batch cannot be applied: {why}");
-                self.report.damage.push(Damage { file: path, offset: at, why });
+        match frame.header.kind {
+            FrameKind::Mark => self.report.marks += 1,
+            FrameKind::Gap { frames, .. } => {
+                self.report.gaps += 1;
+                self.report.lost_frames += frames;
+            }
+            FrameKind::Batch => {
+                self.report.frames += 1;
+                self.report.payload_bytes += frame.payload.len() as u64;
+                let position = Position { segment, offset: at };
+                if let Err(why) = (self.on_batch)(&frame.header.meta, frame.payload, position) {
+                    let why = format!("the batch cannot be applied: {why}");
+                    self.report.damage.push(Damage { file: path, offset: at, why });
+                }
             }
         }
         let end = at + frame.file_bytes();
-        self.expected = Some(number + 1);
+        self.expected = Some(frame.next_number());
         Ok(Ok(end))
     }
 }
@@ -194,17 +195,15 @@ impl Check<'_> {
 fn is_damage(
     reader: &mut SegmentReader,
     at: u64,
-    why: &str,
     check: &mut Check<'_>,
 ) -> Result<bool, JournalError> {
-    let judged = judge_tail(reader, at, why.to_owned());
+    let judged = judge_tail(reader, at)?;
     reader.rewind();
     match judged {
-        Ok(torn) => {
+        Tail::Torn(torn) => {
             check.report.torn = torn;
             Ok(false)
         }
-        Err(JournalError::Corrupt { .. }) => Ok(true),
-        Err(error) => Err(error),
+        Tail::Damaged => Ok(true),
     }
 }

@@ -304,10 +304,7 @@ impl Below {
 }
 
 /// Rows as messages.
-pub(super) fn stored(
-    rows: &[(Place, Vec<u8>)],
-    shard: u16,
-) -> Result<Vec<Stored<'_>>, ShardError> {
+pub(super) fn stored(rows: &[(Place, Vec<u8>)], shard: u16) -> Result<Vec<Stored<'_>>, ShardError> {
     rows.iter().map(|(place, value)| decode(*place, shard, value)).collect()
 }
 

@@ -149,6 +149,7 @@ pub(super) fn recover(
     let journal_options = JournalOptions {
         segment_bytes: config.segment_bytes,
         durability: config.durability,
+        recovery: config.recovery,
     };
     let opened = journal::open(
         disk.clone(),
@@ -175,6 +176,7 @@ pub(super) fn recover(
         torn_bytes: recovered.torn.map_or(0, |torn| torn.bytes),
     };
     let (version, store_stats) = (store.version(), store.stats());
+    let background = start_writer(Writer::new(store, clock.clone()))?;
     let parts = Parts {
         engine,
         journal: Box::new(journal),
@@ -182,7 +184,7 @@ pub(super) fn recover(
         clock,
         version,
         store_stats,
-        background: start_writer(Writer::new(store))?,
+        background,
         disk,
         options,
     };

@@ -103,8 +103,8 @@ impl Core {
             return Ok(());
         }
         let active = self.engine.active_bytes();
-        let memory = active >= self.memory / 8 * 3
-            && active >= self.spill.kept_bytes + self.memory / 8;
+        let memory =
+            active >= self.memory / 8 * 3 && active >= self.spill.kept_bytes + self.memory / 8;
         let journal = self.journal.stats().live_bytes >= self.journal_tail;
         if !memory && !journal {
             return Ok(());

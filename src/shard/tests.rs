@@ -69,11 +69,8 @@ impl Rig {
         let options = ShardOptions { data_dir: PathBuf::from("/data"), config };
         let home = DataDir::open(&disk, &options.data_dir).unwrap();
         let shared = Arc::new(disk.clone());
-        let start = |writer| {
-            Ok(Box::new(InlineWriter::new(writer, 1)) as Box<dyn Background>)
-        };
-        let (mut core, _) =
-            recover(shared, clock, &home, options, &start, &mut |_, _| {}).unwrap();
+        let start = |writer| Ok(Box::new(InlineWriter::new(writer, 1)) as Box<dyn Background>);
+        let (mut core, _) = recover(shared, clock, &home, options, &start, &mut |_, _| {}).unwrap();
         let mailbox = Mailbox::default();
         core.take(Input::Open(A, Box::new(mailbox.clone())));
         Self { disk, core, _home: home, mailbox }

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use crate::engine::{Engine, Frozen, Row, TopicChunk};
-use crate::base::event::{BatchMeta, Event};
-use crate::base::id::{DestinationId, Key, MessageId};
 use crate::base::command::Command;
 use crate::base::config::ShardConfig;
+use crate::base::event::{BatchMeta, Event};
+use crate::base::id::{DestinationId, Key, MessageId};
 use crate::base::stored::{Look, Place, Stored, Want};
 use crate::base::time::{ClockKind, Now};
 use crate::codec::event;
+use crate::engine::{Engine, Frozen, Row, TopicChunk};
 
 /// A row with its content.
 #[derive(Debug, Clone)]
@@ -49,7 +49,7 @@ fn stored<'a>((place, row): (&Place, &'a Kept)) -> Stored<'a> {
 impl SimStore {
     /// Writes what was frozen.
     pub fn flush(&mut self, frozen: &Frozen) -> Vec<TopicChunk> {
-        let (scheduled, ready) = (frozen.scheduled(), frozen.ready());
+        let (scheduled, ready) = frozen.rows();
         let chunks = frozen.chunks(&ready);
         assert!(scheduled.windows(2).all(|two| two[0].place < two[1].place));
         assert!(ready.windows(2).all(|two| two[0].place < two[1].place));
@@ -105,7 +105,8 @@ impl SimStore {
         if from >= to {
             return;
         }
-        let rows = self.rows.range(Place::Scheduled(from)..=Place::Scheduled(Key::end_of(u64::MAX)));
+        let rows =
+            self.rows.range(Place::Scheduled(from)..=Place::Scheduled(Key::end_of(u64::MAX)));
         let (mut reached, mut messages, mut bytes) = (Key::end_of(u64::MAX), 0, 0);
         let rows: Vec<_> = rows.map(stored).collect();
         for (at, row) in rows.iter().enumerate() {
@@ -119,7 +120,13 @@ impl SimStore {
         }
         let all = messages == rows.len() as u64;
         let within = messages < limit as u64;
-        let reached = if all { Key::end_of(u64::MAX) } else if within { to } else { reached };
+        let reached = if all {
+            Key::end_of(u64::MAX)
+        } else if within {
+            to
+        } else {
+            reached
+        };
         engine.scheduled_thawed_to(reached, messages, bytes);
     }
 

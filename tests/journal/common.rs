@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use postdate::base::config::Durability;
+use postdate::base::config::{Durability, RecoveryPolicy};
 use postdate::base::event::BatchMeta;
 use postdate::base::id::Key;
 use postdate::base::time::Now;
@@ -14,8 +14,11 @@ use postdate::journal::{
 use postdate::sim::SimDisk;
 
 pub(crate) const SEGMENT: u64 = 64 * 1024;
-pub(crate) const ALWAYS: JournalOptions =
-    JournalOptions { segment_bytes: SEGMENT, durability: Durability::Always };
+pub(crate) const ALWAYS: JournalOptions = JournalOptions {
+    segment_bytes: SEGMENT,
+    durability: Durability::Always,
+    recovery: RecoveryPolicy::Strict,
+};
 
 pub(crate) fn dir() -> &'static Path {
     Path::new("/journal")

@@ -266,7 +266,7 @@ fn real_files_round_trip() {
         Durability::Always,
         Durability::Os,
     ] {
-        let options = JournalOptions { segment_bytes: 1 << 18, durability };
+        let options = JournalOptions { segment_bytes: 1 << 18, durability, ..ALWAYS };
         let mut read = 0;
         let (mut journal, _) = journal::open(
             Arc::new(OsDisk::default()),

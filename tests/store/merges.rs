@@ -293,3 +293,24 @@ fn versions_are_shared_and_stores_move() {
     moves::<postdate::store::Flush>();
     moves::<postdate::store::Merge>();
 }
+
+/// Goal: a file that died while a merge was to take it over as it is does not come back. Method:
+/// rising runs, of which all but the last die after it has begun.
+#[test]
+fn what_dies_during_a_merge_does_not_come_back() {
+    let mut rig = Rig::new();
+    for commit in 0..3 {
+        let own = commit * 100..commit * 100 + 40;
+        rig.commit(&own.map(|at| ((Family::Ready, key(at)), Some(noise(at)))).collect(), None);
+    }
+    let plan = rig.store.plan_merge().unwrap();
+    let mut merge = rig.store.begin_merge(plan).unwrap();
+    let dying = (0..200).map(|at| (Family::Ready, key(at)));
+    rig.model = Arc::new(rig.model.after(&Changes::new(), None, dying));
+    commit(&mut rig.store, &Changes::new(), &rig.model).unwrap();
+    assert!(rig.store.stats().dropped_files > 0);
+    assert!(rig.store.merge_step(&mut merge, u64::MAX).unwrap());
+    rig.check();
+    assert_eq!(rig.store.stats().family(Family::Ready).runs, 1);
+    open(&rig.disk.fork()).unwrap();
+}

@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 
 use super::{Config, Input, Mode};
+use crate::base::config::RecoveryPolicy;
 use crate::base::limits;
 use crate::base::time::DELAY_MAX_MS;
 use crate::cli::time::{duration_ms, show_duration};
@@ -76,6 +77,28 @@ pub(super) const SETTINGS: &[Setting] = &[
             Ok(())
         },
         show: |config| config.sync_interval_ms.to_string(),
+    },
+    Setting {
+        name: "recovery",
+        doc: "What starting does when the journal is damaged: bytes changed that were durable, or files gone.\n\
+              \"strict\": stops, names the place, and changes nothing.\n\
+              \"truncate-tail\": the journal ends at the first damage; everything behind it is lost, also what\n\
+              was acknowledged.\n\
+              \"skip-damaged\": only what is damaged is left out, and what it held is lost; what comes behind is\n\
+              kept, although it may build on it: acknowledged messages may come again, or be missing.\n\
+              What is given up is kept in the directory quarantine. Copy the data directory before you use\n\
+              one of the last two, and take it away again afterwards: the next start may be strict.\n\
+              Default: \"strict\".",
+        set: |config, input| {
+            let value = text(input, "one of strict, truncate-tail, skip-damaged")?;
+            let found = RecoveryPolicy::ALL.into_iter().find(|(word, _)| *word == value);
+            let (_, policy) = found.ok_or_else(|| {
+                format!("`{value}` is not one of strict, truncate-tail, skip-damaged")
+            })?;
+            config.shard.recovery = policy;
+            Ok(())
+        },
+        show: |config| quoted(config.shard.recovery.word()),
     },
     Setting {
         name: "segment_mib",

@@ -1,4 +1,5 @@
 use super::*;
+use crate::base::config::RecoveryPolicy;
 
 fn read(text: &str) -> Result<Config, ConfigError> {
     let mut config = Config::default();
@@ -28,7 +29,7 @@ fn the_sample_is_the_defaults_with_their_documentation() {
 fn what_is_printed_reads_back() {
     let config = read(
         "data_dir = 'a \"b\" \\c'\nlisten = \"[::1]:0\"\ndurability = \"interval\"\n\
-         sync_interval_ms = 50\nsegment_mib = 40\nmemory_mib = 0x10\nmax_connections = 1\n\
+         sync_interval_ms = 50\nrecovery = \"skip-damaged\"\nsegment_mib = 40\nmemory_mib = 0x10\nmax_connections = 1\n\
          max_destinations = 7\ntopic_max_messages = 8\ntopic_max_bytes = 2_000_000\n\
          topic_max_age = \"1h30m\"\nack_timeout = 100\nmax_failures = 1\nfront_threads = 3\n\
          log = \"warn,postdate::front=debug\"\n",
@@ -36,6 +37,7 @@ fn what_is_printed_reads_back() {
     .unwrap();
     assert_eq!(read(&config.to_toml()).unwrap(), config);
     assert_eq!(config.shard_config().durability, Durability::Interval { every_ms: 50 });
+    assert_eq!(config.shard_config().recovery, RecoveryPolicy::SkipDamaged);
     assert_eq!(config.shard.segment_bytes, 40 * 1024 * 1024);
     assert_eq!(config.shard.memory, 16 * 1024 * 1024);
     assert_eq!(config.shard.topic_age_ms, 5_400_000);
@@ -57,6 +59,8 @@ fn bad_values_name_their_field_and_line() {
         ("listen", "7700"),
         ("durability", "\"sometimes\""),
         ("durability", "true"),
+        ("recovery", "\"hope\""),
+        ("recovery", "1"),
         ("sync_interval_ms", "0"),
         ("sync_interval_ms", "60001"),
         ("sync_interval_ms", "\"soon\""),

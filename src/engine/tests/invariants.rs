@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use super::super::Engine;
 use super::super::subscription::{Role, Subscription};
 use crate::base::id::DestinationId;
-use crate::sim::SimStore;
 use crate::base::lifecycle::State;
 use crate::base::stored::{Place, Want};
+use crate::sim::SimStore;
 
 /// Counters against what they count.
 #[derive(Default, PartialEq, Eq, Debug)]

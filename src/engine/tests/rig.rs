@@ -3,7 +3,6 @@
 use bytes::Bytes;
 
 use super::super::{Engine, Frozen};
-use crate::sim::SimStore;
 use crate::base::command::{Answer, Command, Delivery, Outgoing, StartAt, Subscribe};
 use crate::base::config::ShardConfig;
 use crate::base::error::Code;
@@ -14,6 +13,7 @@ use crate::base::limits;
 use crate::base::message::{Delay, Message, MessageBatch};
 use crate::base::time::Now;
 use crate::codec::event;
+use crate::sim::SimStore;
 
 pub(super) const START: u64 = 1_700_000_000_000;
 pub(super) const A: SessionId = SessionId(1);
