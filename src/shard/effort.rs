@@ -8,6 +8,8 @@ use crate::base::limits;
 
 /// Items of a batch that cost as much as a small request.
 const ITEMS: usize = 16;
+/// A message that is looked up in the store costs as much as so many small requests.
+pub(super) const READ: usize = 8;
 /// A list looks at up to [`limits::LIST_SCAN_MAX`] messages, statistics at every destination, a
 /// purge at every message: 1 ms or more, so a step has room for a few.
 const LOOK: usize = limits::STEP_REQUESTS_MAX / 4;
