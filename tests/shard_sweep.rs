@@ -228,7 +228,9 @@ impl World {
                 let delay = [0, 300, 40, 1_000_000][(n % 4) as usize];
                 self.publish(&mut life, QUEUE, size, delay)?;
                 match n % 12 {
-                    0 | 5 => self.publish(&mut life, PURGED, 40, if n % 12 == 0 { 0 } else { 2_000 })?,
+                    0 | 5 => {
+                        self.publish(&mut life, PURGED, 40, if n % 12 == 0 { 0 } else { 2_000 })?
+                    }
                     11 => self.purge(&mut life)?,
                     _ => {}
                 }
