@@ -94,7 +94,7 @@ impl Life {
     }
 }
 
-/// Publishes, cancels, reschedules, acknowledges and deletes. What was accepted: its body.
+/// Publishes, cancels, reschedules, acknowledges, purges and deletes. What was accepted: its body.
 fn workload(disk: &SimDisk, clock: &SimClock) -> BTreeMap<MessageId, Vec<u8>> {
     let mut life = Life::open(disk, clock, RecoveryPolicy::Strict);
     let mut accepted = BTreeMap::new();
@@ -116,6 +116,10 @@ fn workload(disk: &SimDisk, clock: &SimClock) -> BTreeMap<MessageId, Vec<u8>> {
             4 => {
                 let ids = life.delivered.iter().map(|(id, _)| *id).collect();
                 life.ask(Command::Acknowledge { subscription: 1, ids, cumulative: false });
+            }
+            5 if n == 17 => {
+                let name = Bytes::from_static(QUEUES[0].as_bytes());
+                life.ask(Command::PurgeDestination { name, scheduled: true });
             }
             _ => {}
         }

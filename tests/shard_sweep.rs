@@ -22,6 +22,8 @@ use postdate::sim::{FaultKind, Repeat, SimDisk, Survival};
 
 const START: u64 = 1_700_000_000_000;
 const QUEUE: &str = "/queue/sweep";
+/// It is purged now and then.
+const PURGED: &str = "/queue/purged";
 
 /// What one session got, in order.
 #[derive(Clone, Default)]
@@ -43,7 +45,10 @@ struct Ledger {
     /// Sent and never answered: may be there or not.
     unanswered_bodies: BTreeSet<Vec<u8>>,
     bodies: BTreeMap<MessageId, Vec<u8>>,
+    /// Cancelled, or purged.
     cancelled: BTreeSet<MessageId>,
+    /// Sent to the queue that is purged.
+    to_purged: BTreeSet<MessageId>,
     acknowledged: BTreeSet<MessageId>,
     /// Asked for, answer missing: either way is right.
     open: BTreeSet<MessageId>,
@@ -139,19 +144,28 @@ impl World {
         }
     }
 
-    fn publish(&mut self, life: &mut Life, size: usize, delay: i64) -> Option<()> {
+    fn publish(
+        &mut self,
+        life: &mut Life,
+        queue: &'static str,
+        size: usize,
+        delay: i64,
+    ) -> Option<()> {
         self.bodies += 1;
         let mut body = self.bodies.to_be_bytes().to_vec();
         body.resize(size.max(8), 7);
         let mut bytes = Vec::new();
         Message::new(body.clone()).with_delay(Delay::After(delay)).encode(&mut bytes).unwrap();
         let batch = MessageBatch::parse(bytes.into(), 1).unwrap();
-        let destination = Bytes::from_static(QUEUE.as_bytes());
+        let destination = Bytes::from_static(queue.as_bytes());
         self.ledger.unanswered_bodies.insert(body.clone());
         match self.ask(life, Command::Produce { destination, batch })? {
             Answer::Produced(results) => {
                 let id = results[0].as_ref().unwrap().id;
                 self.ledger.accepted.insert(id, id.due_ms());
+                if queue == PURGED {
+                    self.ledger.to_purged.insert(id);
+                }
                 self.ledger.bodies.insert(id, body.clone());
                 self.ledger.unanswered_bodies.remove(&body);
             }
@@ -175,6 +189,23 @@ impl World {
         Some(())
     }
 
+    /// Drops all there is of one queue. Nothing of it is in flight.
+    fn purge(&mut self, life: &mut Life) -> Option<()> {
+        let name = Bytes::from_static(PURGED.as_bytes());
+        let ids = self.ledger.to_purged.clone();
+        self.ledger.open.extend(&ids);
+        match self.ask(life, Command::PurgeDestination { name, scheduled: true })? {
+            Answer::Purged(_) => {}
+            Answer::Failed(error) => assert_eq!(error.code, Code::DestinationNotFound),
+            other => panic!("{other:?}"),
+        }
+        self.ledger.open.retain(|id| !ids.contains(id));
+        let done = |id: &MessageId| self.ledger.acknowledged.contains(id);
+        let gone: Vec<_> = ids.into_iter().filter(|id| !done(id)).collect();
+        self.ledger.cancelled.extend(gone);
+        Some(())
+    }
+
     fn acknowledge(&mut self, life: &mut Life, id: MessageId) -> Option<()> {
         self.ledger.open.insert(id);
         let ack = Command::Acknowledge { subscription: 0, ids: vec![id], cumulative: false };
@@ -187,7 +218,7 @@ impl World {
         Some(())
     }
 
-    /// Publishes, cancels, acknowledges, lets time pass: some 200 commands, segments roll, a
+    /// Publishes, cancels, acknowledges, purges, lets time pass: some 200 commands, segments roll, a
     /// close and an open are in the middle.
     fn workload(&mut self) -> Option<()> {
         for part in 0..2u64 {
@@ -195,7 +226,14 @@ impl World {
             for n in 0..50u64 {
                 let size = if n % 7 == 0 { 6_000 } else { 40 };
                 let delay = [0, 300, 40, 1_000_000][(n % 4) as usize];
-                self.publish(&mut life, size, delay)?;
+                self.publish(&mut life, QUEUE, size, delay)?;
+                match n % 12 {
+                    0 | 5 => {
+                        self.publish(&mut life, PURGED, 40, if n % 12 == 0 { 0 } else { 2_000 })?
+                    }
+                    11 => self.purge(&mut life)?,
+                    _ => {}
+                }
                 let pending: Vec<_> =
                     self.ledger.accepted.iter().map(|(id, due)| (*id, *due)).collect();
                 let undone = |id: &MessageId| {
@@ -235,15 +273,17 @@ impl World {
         life = self.open().unwrap_or_else(|| panic!("the directory does not open twice"));
         assert_eq!(state, life.shard.state().unwrap(), "two openings differ");
         self.clock.advance_ms(2_000_000);
-        let wish = Subscribe {
-            subscription: 1,
-            destination: Bytes::from_static(QUEUE.as_bytes()),
-            credit: 10_000,
-            ack_timeout_ms: 0,
-            durable: Bytes::new(),
-            start: StartAt::Earliest,
-        };
-        life.session.submit(vec![(0, Command::Subscribe(wish))]).unwrap();
+        for (subscription, queue) in (1..).zip([QUEUE, PURGED]) {
+            let wish = Subscribe {
+                subscription,
+                destination: Bytes::from_static(queue.as_bytes()),
+                credit: 10_000,
+                ack_timeout_ms: 0,
+                durable: Bytes::new(),
+                start: StartAt::Earliest,
+            };
+            life.session.submit(vec![(0, Command::Subscribe(wish))]).unwrap();
+        }
         for _ in 0..3 {
             life.shard.step().unwrap();
         }
@@ -271,6 +311,7 @@ fn operations() -> u64 {
     let stat = |name| world.stats.iter().find(|(n, _)| *n == name).map_or(0, |(_, value)| *value);
     assert!(stat("flushes_total") > 2, "hardly anything was flushed: {:?}", world.stats);
     assert!(stat("cancelled_total") > 5 && stat("acknowledged_total") > 5);
+    assert!(stat("purged_total") > 3);
     world.check();
     operations
 }

@@ -120,9 +120,8 @@ impl Engine {
         let Some(destination) = self.destination_mut(id) else { return };
         destination.control.purged_before = destination.control.purged_before.max(before);
         // All of them are older than the purge.
-        if std::mem::take(&mut destination.scheduled) > 0 {
-            self.drop_scheduled_of(id);
-        }
+        destination.scheduled = 0;
+        self.drop_scheduled_of(id);
     }
 
     /// Hands out nothing of a destination, or hands out again.

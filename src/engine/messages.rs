@@ -78,7 +78,8 @@ impl Entry {
             destination: row.destination,
             lease: 0,
             failures: row.failures,
-            attempts: 0,
+            // Each failure was an attempt. What else there was is not told by a row.
+            attempts: row.failures,
             state,
             priority: row.priority,
             clock: row.clock,

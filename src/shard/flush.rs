@@ -218,3 +218,64 @@ impl Liveness for Known {
         (family == Family::Scheduled).then(|| key::scheduled(self.fired_to).to_vec())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::base::command::Command;
+    use crate::base::config::ShardConfig;
+    use crate::base::event::{Event, EventSink};
+    use crate::base::id::{MessageId, SessionId};
+    use crate::base::stored::Stored;
+    use crate::base::time::{ClockKind, Now};
+    use crate::engine::Engine;
+
+    struct Nowhere;
+
+    impl EventSink for Nowhere {
+        fn record(&mut self, _event: &Event<'_>) {}
+    }
+
+    /// Goal: merges leave out what was purged before the checkpoint, and nothing else. Method: one
+    /// scheduled row on either side of the mark, of a purged, a whole and a deleted destination.
+    #[test]
+    fn purged_rows_are_dead_to_merges() {
+        let mut engine = Engine::new(ShardConfig::default(), Now::all(1_000));
+        let created = ["/queue/purged", "/queue/whole", "/queue/deleted"];
+        for (number, name) in (0..).zip(created) {
+            engine.apply(&Event::DestinationCreated { destination: DestinationId(number), name });
+        }
+        engine.apply(&Event::DestinationPurged {
+            destination: DestinationId(0),
+            ready: false,
+            scheduled: true,
+            before: 50,
+            spared: Default::default(),
+        });
+        let name = Bytes::from_static(created[2].as_bytes());
+        engine.execute(SessionId(1), 0, Command::DeleteDestination { name }, None, &mut Nowhere);
+        let known = Known::of(&engine.freeze(&|_, _| {}));
+        let dead = |destination, sequence| {
+            let key = Key { due_ms: 9_000, sequence };
+            let row = Stored {
+                place: Place::Scheduled(key),
+                id: MessageId::new(9_000, 0, sequence),
+                destination: DestinationId(destination),
+                due_ms: 9_000,
+                clock: ClockKind::Mono,
+                priority: 4,
+                expires_mono_ms: 0,
+                failures: 0,
+                content: b"x",
+            };
+            let mut value = Vec::new();
+            row::encode(&row, &mut value);
+            known.dead(Family::Scheduled, &key::scheduled(key), &value)
+        };
+        assert!(dead(0, 49) && !dead(0, 50));
+        assert!(!dead(1, 49) && !dead(1, 50));
+        assert!(dead(2, 49) && dead(2, 50));
+    }
+}

@@ -379,3 +379,20 @@ fn a_finished_message_ahead_of_a_lane_in_memory_does_not_stop_a_start() {
     assert_eq!(rig.ids(), [below, last]);
     rig.check_replay();
 }
+
+/// Goal: a dead letter that was written out and read back is still told as delivered before.
+#[test]
+fn a_dead_letter_that_comes_from_below_is_not_told_as_new() {
+    let mut rig = Rig::with(ShardConfig { max_failures: 2, ..ShardConfig::default() });
+    rig.subscribe(A, 1, "/queue/q", 1);
+    let id = rig.publish("/queue/q", Message::new("x"));
+    for _ in 0..2 {
+        rig.ask(Command::Reject { subscription: 1, ids: vec![id], requeue: true });
+    }
+    assert_eq!(rig.state(id), State::Dead);
+    rig.take_received();
+    rig.flush();
+    rig.subscribe(A, 2, "/dlq/queue/q", 1);
+    let received = rig.take_received();
+    assert_eq!((received[0].1.id, received[0].1.attempt), (id, 3));
+}

@@ -310,7 +310,7 @@ impl Walk {
                 self.ask(Command::LimitDestination { name, max_messages, max_age_ms });
             }
             Op::Freeze => self.rig.freeze(),
-            Op::Switch => self.rig.switch(),
+            Op::Switch => self.switch(),
             Op::Restart(ms) => {
                 self.ledger.forget_sessions(|_| true);
                 self.ledger.attempts.values_mut().for_each(|attempt| *attempt = 1);
@@ -379,6 +379,19 @@ impl Walk {
         self.ledger.delivered.retain(|(s, d)| alive.contains_key(&(*s, d.subscription)));
         if NAMES[which] == TOPIC {
             self.ledger.forget_reader(|_| true);
+        }
+    }
+
+    /// A dead letter that is written out keeps count of its failures, not of its attempts.
+    fn switch(&mut self) {
+        let mut dead = Vec::new();
+        if let Answer::Statuses(statuses) = self.ask(Command::Query { ids: self.ids.clone() }) {
+            dead.extend(statuses.iter().filter(|s| s.state == State::Dead).map(|s| (None, s.id)));
+        }
+        self.check_deliveries();
+        self.rig.switch();
+        for key in dead {
+            self.ledger.attempts.entry(key).and_modify(|attempt| *attempt = 1);
         }
     }
 
