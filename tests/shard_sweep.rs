@@ -47,6 +47,8 @@ struct Ledger {
     bodies: BTreeMap<MessageId, Vec<u8>>,
     /// Cancelled, or purged.
     cancelled: BTreeSet<MessageId>,
+    /// What each dedup id sent to the queue stands for.
+    dedups: BTreeMap<u64, MessageId>,
     /// Sent to the queue that is purged.
     to_purged: BTreeSet<MessageId>,
     acknowledged: BTreeSet<MessageId>,
@@ -80,6 +82,13 @@ fn options() -> ShardOptions {
         ..ShardConfig::default()
     };
     ShardOptions { data_dir: PathBuf::from("/data"), config }
+}
+
+fn produce(queue: &'static str, message: &Message) -> Command {
+    let mut bytes = Vec::new();
+    message.encode(&mut bytes).unwrap();
+    let batch = MessageBatch::parse(bytes.into(), 1).unwrap();
+    Command::Produce { destination: Bytes::from_static(queue.as_bytes()), batch }
 }
 
 impl World {
@@ -154,15 +163,19 @@ impl World {
         self.bodies += 1;
         let mut body = self.bodies.to_be_bytes().to_vec();
         body.resize(size.max(8), 7);
-        let mut bytes = Vec::new();
-        Message::new(body.clone()).with_delay(Delay::After(delay)).encode(&mut bytes).unwrap();
-        let batch = MessageBatch::parse(bytes.into(), 1).unwrap();
-        let destination = Bytes::from_static(queue.as_bytes());
+        let mut message = Message::new(body.clone()).with_delay(Delay::After(delay));
+        let dedup = Some(self.bodies).filter(|number| queue == QUEUE && number % 3 == 0);
+        if let Some(dedup) = dedup {
+            message = message.with_dedup(dedup.to_be_bytes());
+        }
         self.ledger.unanswered_bodies.insert(body.clone());
-        match self.ask(life, Command::Produce { destination, batch })? {
+        match self.ask(life, produce(queue, &message))? {
             Answer::Produced(results) => {
-                let id = results[0].as_ref().unwrap().id;
+                let produced = results[0].as_ref().unwrap();
+                assert!(!produced.duplicate);
+                let id = produced.id;
                 self.ledger.accepted.insert(id, id.due_ms());
+                self.ledger.dedups.extend(dedup.map(|dedup| (dedup, id)));
                 if queue == PURGED {
                     self.ledger.to_purged.insert(id);
                 }
@@ -173,6 +186,21 @@ impl World {
                 assert_eq!(error.code, Code::DiskFull);
                 self.ledger.unanswered_bodies.remove(&body);
             }
+            other => panic!("{other:?}"),
+        }
+        Some(())
+    }
+
+    /// Sends a message again: what was accepted is not stored twice.
+    fn repeat(&mut self, life: &mut Life, dedup: u64) -> Option<()> {
+        let message = Message::new("again").with_dedup(dedup.to_be_bytes());
+        match self.ask(life, produce(QUEUE, &message))? {
+            Answer::Produced(results) => {
+                let produced = results[0].as_ref().unwrap();
+                let first = self.ledger.dedups[&dedup];
+                assert_eq!((produced.id, produced.duplicate), (first, true));
+            }
+            Answer::Failed(error) => assert_eq!(error.code, Code::DiskFull),
             other => panic!("{other:?}"),
         }
         Some(())
@@ -218,7 +246,7 @@ impl World {
         Some(())
     }
 
-    /// Publishes, cancels, acknowledges, purges, lets time pass: some 200 commands, segments roll, a
+    /// Publishes, repeats, cancels, acknowledges, purges, lets time pass: some 200 commands, segments roll, a
     /// close and an open are in the middle.
     fn workload(&mut self) -> Option<()> {
         for part in 0..2u64 {
@@ -230,6 +258,12 @@ impl World {
                 match n % 12 {
                     0 | 5 => {
                         self.publish(&mut life, PURGED, 40, if n % 12 == 0 { 0 } else { 2_000 })?
+                    }
+                    7 => {
+                        let old = self.ledger.dedups.keys().nth(n as usize / 8).copied();
+                        if let Some(dedup) = old {
+                            self.repeat(&mut life, dedup)?;
+                        }
                     }
                     11 => self.purge(&mut life)?,
                     _ => {}
@@ -272,6 +306,9 @@ impl World {
         drop(life);
         life = self.open().unwrap_or_else(|| panic!("the directory does not open twice"));
         assert_eq!(state, life.shard.state().unwrap(), "two openings differ");
+        for dedup in self.ledger.dedups.keys().copied().collect::<Vec<_>>() {
+            self.repeat(&mut life, dedup).expect("a sound disk");
+        }
         self.clock.advance_ms(2_000_000);
         for (subscription, queue) in (1..).zip([QUEUE, PURGED]) {
             let wish = Subscribe {
@@ -311,7 +348,7 @@ fn operations() -> u64 {
     let stat = |name| world.stats.iter().find(|(n, _)| *n == name).map_or(0, |(_, value)| *value);
     assert!(stat("flushes_total") > 2, "hardly anything was flushed: {:?}", world.stats);
     assert!(stat("cancelled_total") > 5 && stat("acknowledged_total") > 5);
-    assert!(stat("purged_total") > 3);
+    assert!(stat("purged_total") > 3 && stat("duplicates_total") > 2);
     world.check();
     operations
 }

@@ -291,7 +291,6 @@ fn checkpoint() -> Vec<Event<'static>> {
         restored(State::Scheduled, ClockKind::Mono),
         restored(State::Dead, ClockKind::Wall),
         Event::Finished { id, state: State::Cancelled },
-        Event::DedupRemembered { destination, dedup: b"d", id, until_mono_ms: 12 },
     ]
 }
 

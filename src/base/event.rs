@@ -306,17 +306,6 @@ pub enum Event<'a> {
         /// How it ended.
         state: State,
     },
-    /// Checkpoint: a dedup id still remembered. They come in order of expiry.
-    DedupRemembered {
-        /// Destination it was used with.
-        destination: DestinationId,
-        /// The dedup id.
-        dedup: &'a [u8],
-        /// The message it stands for.
-        id: MessageId,
-        /// Forgotten after this, on the monotonic line, ms.
-        until_mono_ms: u64,
-    },
 }
 
 /// Takes events in the order they happen. The shard's one encodes them for the journal.

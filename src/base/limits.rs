@@ -25,8 +25,11 @@ pub const PRIORITY_DEFAULT: u8 = 4;
 pub const DEDUP_BYTES_MAX: usize = 128;
 /// How long a deduplication id is remembered, ms.
 pub const DEDUP_WINDOW_MS: u64 = 24 * 3600 * 1000;
-/// Most deduplication ids remembered; beyond it the oldest is forgotten first.
+/// Deduplication ids in memory at which they are written out to the store.
 pub const DEDUP_ENTRIES_MAX: usize = 1_000_000;
+/// Most deduplication ids that came since the last flush began; beyond it the oldest is forgotten.
+/// Reached only while nothing can be written out.
+pub const DEDUP_ENTRIES_HARD_MAX: usize = 4 * DEDUP_ENTRIES_MAX;
 
 /// Longest frame of the binary protocol, bytes, counted from the checksum to the end.
 pub const FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;

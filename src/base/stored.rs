@@ -1,4 +1,4 @@
-//! Messages that lie in the store: where a row stands, what it says.
+//! What lies in the store: where a row stands, what it says.
 
 use crate::base::id::{DestinationId, Key, MessageId};
 use crate::base::time::ClockKind;
@@ -41,6 +41,19 @@ pub struct Stored<'a> {
     pub failures: u16,
     /// Encoded content.
     pub content: &'a [u8],
+}
+
+/// A deduplication id and what it stands for, as its row says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Remembered<'a> {
+    /// Which destination it was used with.
+    pub destination: DestinationId,
+    /// The id as the client sent it.
+    pub dedup: &'a [u8],
+    /// The message it stands for.
+    pub id: MessageId,
+    /// Forgotten from then on, on the monotonic line, ms.
+    pub until_mono_ms: u64,
 }
 
 /// Rows that a command looks at and that have to be handed in before it is executed.

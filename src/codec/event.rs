@@ -129,9 +129,7 @@ pub fn encode(event: &Event<'_>, out: &mut Vec<u8>) {
         Event::Finished { id, state } => {
             w.u8(17).u8(state as u8).id(id);
         }
-        Event::DedupRemembered { destination, dedup, id, until_mono_ms } => {
-            w.u8(18).u32(destination.0).id(id).u64(until_mono_ms).short(dedup);
-        }
+        // 18 was a dedup id in a checkpoint; they are rows of the store now.
         Event::HandedOut { destination, lane, to } => {
             w.u8(19).u32(destination.0).u8(lane).u64(to);
         }
@@ -248,12 +246,6 @@ pub fn decode<'a>(rest: &mut &'a [u8]) -> Result<Event<'a>, EventError> {
             }
         }
         17 => Event::Finished { state: r.state()?, id: r.id()? },
-        18 => Event::DedupRemembered {
-            destination: r.destination()?,
-            id: r.id()?,
-            until_mono_ms: r.u64()?,
-            dedup: r.short()?,
-        },
         19 => Event::HandedOut { destination: r.destination()?, lane: r.u8()?, to: r.u64()? },
         20 => Event::LaneRestored {
             destination: r.destination()?,

@@ -10,7 +10,7 @@ use crate::base::event::{Event, FailureReason};
 use crate::base::id::{DestinationId, Key, MessageId};
 use crate::base::lifecycle::State;
 use crate::base::limits;
-use crate::base::stored::Place;
+use crate::base::stored::{Place, Remembered};
 use crate::base::time::ClockKind;
 
 use super::Engine;
@@ -90,10 +90,6 @@ impl Engine {
                 }
             }
             Event::Finished { id, state } => self.outcomes.set(id, state),
-            Event::DedupRemembered { destination, dedup, id, until_mono_ms } => {
-                // As it was: what is past its time goes when the live engine lets it go, not here.
-                self.dedup.remember(destination, dedup, id, until_mono_ms, 0);
-            }
         }
     }
 
@@ -173,8 +169,8 @@ impl Engine {
         }
         if !dedup.is_empty() {
             let now = self.now.mono_ms;
-            let until = now + limits::DEDUP_WINDOW_MS;
-            self.dedup.remember(destination, dedup, id, until, now);
+            let until_mono_ms = now + limits::DEDUP_WINDOW_MS;
+            self.dedup.remember(&Remembered { destination, dedup, id, until_mono_ms }, now);
         }
         let entry = Entry {
             id_due_ms: id.due_ms(),

@@ -11,7 +11,7 @@ use super::messages::Entry;
 impl Engine {
     /// Records the whole durable state in one order that depends on the state alone, not on where its
     /// messages lie: `below` are all rows of the store. Sessions, leases and totals are not part of
-    /// it. For comparing engines; walks everything.
+    /// it; dedup ids are told by [`Engine::dedups`]. For comparing engines; walks everything.
     pub fn dump(&self, below: &[Stored<'_>], sink: &mut dyn EventSink) {
         sink.record(&Event::Counters {
             next_sequence: self.next_sequence,
@@ -37,7 +37,6 @@ impl Engine {
             let id = MessageId::new(key.due_ms, self.shard, key.sequence);
             sink.record(&Event::Finished { id, state });
         }
-        self.dump_dedup(&mut |event| sink.record(event));
     }
 
     pub(super) fn dump_durables(&self, record: &mut dyn FnMut(&Event<'_>)) {
@@ -55,12 +54,6 @@ impl Engine {
             for (from, to) in cursor.runs() {
                 record(&Event::TopicAcknowledged { subscription: *number, from, to });
             }
-        }
-    }
-
-    pub(super) fn dump_dedup(&self, record: &mut dyn FnMut(&Event<'_>)) {
-        for (destination, dedup, id, until_mono_ms) in self.dedup.iter() {
-            record(&Event::DedupRemembered { destination, dedup, id, until_mono_ms });
         }
     }
 

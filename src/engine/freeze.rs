@@ -7,10 +7,11 @@ use crate::base::destination::Kind;
 use crate::base::event::{BatchMeta, Event};
 use crate::base::id::{DestinationId, Key, MessageId};
 use crate::base::lifecycle::State;
-use crate::base::stored::{Place, Stored};
+use crate::base::stored::{Place, Remembered, Stored};
 use crate::wheel::Wheel;
 
 use super::Engine;
+use super::dedup;
 use super::messages::{Entry, Outcomes, TOMB_BYTES, Table, Tombs};
 use super::subscription::Role;
 use super::topic::Chunk;
@@ -24,6 +25,7 @@ const CHUNK: usize = 4096;
 pub struct Frozen {
     table: Arc<Table>,
     tombs: Arc<Tombs>,
+    dedups: Arc<dedup::Layer>,
     outcomes: Outcomes,
     open: Vec<(u64, Entry)>,
     kinds: Vec<Option<Kind>>,
@@ -51,9 +53,14 @@ pub struct TopicChunk {
 }
 
 /// What a flush leaves behind in memory; to be dropped where nobody waits.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 #[expect(dead_code, reason = "kept only to be dropped elsewhere")]
-pub struct Remains(Option<Arc<Table>>, Option<Wheel>, Option<Arc<Tombs>>);
+pub struct Remains {
+    table: Option<Arc<Table>>,
+    wheel: Option<Wheel>,
+    tombs: Option<Arc<Tombs>>,
+    dedups: Option<Arc<dedup::Layer>>,
+}
 
 /// What the engine has to know when the flush is done.
 #[derive(Debug)]
@@ -85,13 +92,15 @@ impl Engine {
     /// Memory of what the next flush would write, about, in bytes.
     #[must_use]
     pub fn active_bytes(&self) -> u64 {
-        self.memory_bytes - self.messages.frozen_bytes() + self.tombs.len() as u64 * TOMB_BYTES
+        self.memory_bytes - self.messages.frozen_bytes()
+            + self.tombs.len() as u64 * TOMB_BYTES
+            + self.dedup.active_bytes()
     }
 
-    /// Memory of all messages, in bytes.
+    /// Memory of all messages and dedup ids, in bytes.
     #[must_use]
     pub fn memory_bytes(&self) -> u64 {
-        self.memory_bytes + self.tombs.len() as u64 * TOMB_BYTES
+        self.memory_bytes + self.tombs.len() as u64 * TOMB_BYTES + self.dedup.bytes()
     }
 
     /// Freezes everything there is, between two steps. `encode` appends an event to bytes.
@@ -143,6 +152,7 @@ impl Engine {
         Frozen {
             table: self.messages.freeze(&keep, self.memory_bytes),
             tombs,
+            dedups: self.dedup.freeze(),
             outcomes: self.outcomes.clone(),
             open,
             kinds: self.destinations.iter().map(|d| d.as_ref().map(|d| d.kind)).collect(),
@@ -231,19 +241,19 @@ impl Engine {
             }
         }
         self.dump_durables(&mut |event| encode(event, &mut out));
-        self.dump_dedup(&mut |event| encode(event, &mut out));
         out
     }
 
     /// The flush is done: what was frozen lies below. `chunks` are the frozen's, with their bytes.
     pub fn frozen_lies_below(&mut self, chunks: &[TopicChunk]) -> Remains {
-        let Some(freezing) = self.freezing.take() else { return Remains(None, None, None) };
+        let Some(freezing) = self.freezing.take() else { return Remains::default() };
         self.memory_bytes -= self.messages.frozen_bytes();
-        let remains = Remains(
-            self.messages.drop_frozen(),
-            self.wheel.drop_frozen(),
-            self.frozen_tombs.take(),
-        );
+        let remains = Remains {
+            table: self.messages.drop_frozen(),
+            wheel: self.wheel.drop_frozen(),
+            tombs: self.frozen_tombs.take(),
+            dedups: self.dedup.drop_frozen(),
+        };
         self.below_sequence = freezing.below_sequence;
         self.thawed_to = self.fired_to;
         self.portions.clear();
@@ -302,6 +312,14 @@ impl Frozen {
         let mut places: Vec<_> = rows.iter().filter_map(hidden).collect();
         places.sort_unstable_by_key(|(sequence, _)| *sequence);
         places
+    }
+
+    /// The dedup ids to be written, in order: those still remembered, of destinations there are.
+    pub fn dedups(&self) -> impl Iterator<Item = Remembered<'_>> {
+        self.dedups.iter().filter(|row| {
+            let kind = self.kinds.get(row.destination.0 as usize).copied().flatten();
+            row.until_mono_ms > self.meta.now.mono_ms && kind.is_some()
+        })
     }
 
     fn collect<'a>(&'a self, add: &mut dyn FnMut(Row<'a>)) {

@@ -184,7 +184,7 @@ impl Engine {
             ("sessions", self.sessions.len() as u64),
             ("subscriptions", self.slots.len() as u64),
             ("durable_subscriptions", self.durables.len() as u64),
-            ("dedup_ids", self.dedup.len() as u64),
+            ("dedup_ids", self.dedup.active_len() as u64),
             ("held_back", self.held.iter().map(|set| set.len() as u64).sum()),
             ("message_memory_bytes", self.memory_bytes),
             ("wheel_memory_bytes", self.wheel.memory_bytes() as u64),

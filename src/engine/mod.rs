@@ -165,7 +165,7 @@ impl Engine {
             messages: Messages::default(),
             tombs: Tombs::default(),
             outcomes: Outcomes::new(limits::OUTCOMES_REMEMBERED),
-            dedup: Dedup::default(),
+            dedup: Dedup::new(limits::DEDUP_ENTRIES_HARD_MAX),
             names: BTreeMap::new(),
             destinations: Vec::new(),
             last_named: None,

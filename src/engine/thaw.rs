@@ -348,6 +348,7 @@ impl Engine {
         if !self.found.is_empty() {
             self.found.clear();
         }
+        self.dedup.forget_found();
         self.shown = Shown::default();
     }
 

@@ -8,7 +8,7 @@ use crate::base::command::Command;
 use crate::base::event::Event;
 use crate::base::id::{DestinationId, Key, MessageId};
 use crate::base::limits;
-use crate::base::stored::{Look, Place, Stored, Want};
+use crate::base::stored::{Look, Place, Remembered, Stored, Want};
 use crate::codec::row;
 use crate::engine::Engine;
 use crate::store::key::{self, ReadyKey};
@@ -18,9 +18,14 @@ use super::error::ShardError;
 
 /// Record kind: where the message with a sequence stands, when its id does not say so.
 pub(super) const KIND_PLACE: u8 = 1;
+/// Record kind: what a dedup id stands for.
+pub(super) const KIND_DEDUP: u8 = 2;
 
 /// Rows of messages: where they stand and their values.
 pub(super) type Rows = Vec<(Place, Vec<u8>)>;
+
+/// Rows of dedup ids: their keys behind the kind and their values.
+pub(super) type DedupRows = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// No row has a higher key.
 const END: Key = Key { due_ms: u64::MAX, sequence: u64::MAX };
@@ -217,6 +222,14 @@ impl Below {
         for id in &ids {
             self.hand_in(engine, *id, look)?;
         }
+        let dedups = engine.missing_dedups(command);
+        for (destination, dedup) in &dedups {
+            let own = row::dedup_key(*destination, dedup);
+            let key = key::record(KIND_DEDUP, &own);
+            if let Some(value) = self.version.get(Family::Record, &key, &mut self.scratch)? {
+                engine.hand_in_dedup(&row::decode_dedup(&own, &value).ok_or_else(|| bad(&key))?);
+            }
+        }
         match engine.looks_at(command) {
             None => {}
             Some(Look::Topic { destination, from, limit }) => {
@@ -229,7 +242,7 @@ impl Below {
                 self.show_scheduled(engine, after, to_ms, only, limit)?;
             }
         }
-        Ok(ids.len())
+        Ok(ids.len() + dedups.len())
     }
 
     fn show_scheduled(
@@ -288,6 +301,17 @@ impl Below {
         }
     }
 
+    /// Every dedup id there is, for comparing two shards.
+    pub(super) fn all_dedups(&self) -> Result<DedupRows, ShardError> {
+        let mut rows = Vec::new();
+        let mut cursor = self.version.cursor(Family::Record, &[KIND_DEDUP]);
+        while let Some((bytes, value)) = cursor.next()? {
+            let Some((KIND_DEDUP, own)) = key::parse_record(bytes) else { break };
+            rows.push((own.to_vec(), value.to_vec()));
+        }
+        Ok(rows)
+    }
+
     /// Every row there is, for comparing two shards.
     pub(super) fn all(&self, shard: u16) -> Result<Rows, ShardError> {
         let mut rows = Vec::new();
@@ -309,6 +333,11 @@ impl Below {
 /// Rows as messages.
 pub(super) fn stored(rows: &[(Place, Vec<u8>)], shard: u16) -> Result<Vec<Stored<'_>>, ShardError> {
     rows.iter().map(|(place, value)| decode(*place, shard, value)).collect()
+}
+
+/// Rows as dedup ids.
+pub(super) fn remembered(rows: &DedupRows) -> Result<Vec<Remembered<'_>>, ShardError> {
+    rows.iter().map(|(key, value)| row::decode_dedup(key, value).ok_or_else(|| bad(key))).collect()
 }
 
 fn decode(place: Place, shard: u16, value: &[u8]) -> Result<Stored<'_>, ShardError> {

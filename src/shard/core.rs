@@ -11,8 +11,8 @@ use crate::base::error::{ClientError, Code};
 use crate::base::event::{BatchMeta, Event, EventSink};
 use crate::base::id::SessionId;
 use crate::base::limits;
-use crate::codec::event;
 use crate::codec::frame::BatchBuffer;
+use crate::codec::{event, row};
 use crate::engine::Engine;
 use crate::env::clock::Clock;
 use crate::env::disk::Disk;
@@ -298,7 +298,14 @@ impl Core {
         let rows = below::stored(&rows, self.engine.shard())?;
         let mut batch = BatchBuffer::new();
         self.engine.dump(&rows, &mut BatchSink(&mut batch));
-        Ok(batch.payload().to_vec())
+        let mut state = batch.payload().to_vec();
+        let rows = self.below.all_dedups()?;
+        let rows = below::remembered(&rows)?;
+        for dedup in self.engine.dedups(&rows, self.engine.now().mono_ms) {
+            state.extend(row::dedup_key(dedup.destination, dedup.dedup));
+            row::encode_dedup(&dedup, &mut state);
+        }
+        Ok(state)
     }
 
     /// Whether a batch waits for space on the disk, and all else for it.

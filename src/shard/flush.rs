@@ -12,7 +12,7 @@ use crate::env::clock::Clock;
 use crate::store::key::{self, ReadyKey};
 use crate::store::{Family, Flush, Liveness, Merge, Store, StoreError, StoreStats, Value, Version};
 
-use super::below::KIND_PLACE;
+use super::below::{KIND_DEDUP, KIND_PLACE};
 
 /// Input bytes of one step of a merge: a flush waits for no more than one.
 const MERGE_STEP_BYTES: u64 = 4 << 20;
@@ -74,6 +74,12 @@ impl Writer {
             row::encode_place(place, &mut value);
             let key = key::record(KIND_PLACE, &sequence.to_be_bytes());
             flush.put(Family::Record, &key, Value::Put(&value))?;
+        }
+        for remembered in frozen.dedups() {
+            value.clear();
+            row::encode_dedup(&remembered, &mut value);
+            let own = row::dedup_key(remembered.destination, remembered.dedup);
+            flush.put(Family::Record, &key::record(KIND_DEDUP, &own), Value::Put(&value))?;
         }
         let chunks = frozen.chunks(&ready);
         let events = frozen.checkpoint(&chunks, &|event, out| event::encode(event, out));
@@ -150,6 +156,7 @@ fn write(flush: &mut Flush, frozen: &Frozen, rows: &[Row<'_>]) -> Result<(), Sto
 
 /// What a checkpoint knows to be dead.
 pub(super) struct Known {
+    mono_ms: u64,
     fired_to: Key,
     consumed: BTreeMap<(DestinationId, u8), u64>,
     kinds: Vec<Option<Kind>>,
@@ -159,6 +166,7 @@ pub(super) struct Known {
 impl Known {
     fn of(frozen: &Frozen) -> Self {
         Self {
+            mono_ms: frozen.meta().now.mono_ms,
             fired_to: frozen.meta().fired_to,
             consumed: frozen.consumed().clone(),
             kinds: frozen.kinds().to_vec(),
@@ -178,6 +186,12 @@ impl Known {
 
     fn is_gone(&self, destination: DestinationId) -> bool {
         self.kinds.get(destination.0 as usize).is_some_and(Option::is_none)
+    }
+
+    /// Whether a dedup id is past its time, or its destination is gone.
+    fn is_forgotten(&self, key: &[u8], value: &[u8]) -> bool {
+        row::decode_dedup(key, value)
+            .is_some_and(|row| row.until_mono_ms <= self.mono_ms || self.is_gone(row.destination))
     }
 
     /// Whether a scheduled row is of a destination that is gone, or was purged.
@@ -204,6 +218,7 @@ impl Liveness for Known {
                     .try_into()
                     .ok()
                     .and_then(|own| row::decode_place(u64::from_be_bytes(own), value)),
+                Some((KIND_DEDUP, own)) => return self.is_forgotten(own, value),
                 _ => None,
             },
         };
@@ -228,7 +243,7 @@ mod tests {
     use crate::base::config::ShardConfig;
     use crate::base::event::{Event, EventSink};
     use crate::base::id::{MessageId, SessionId};
-    use crate::base::stored::Stored;
+    use crate::base::stored::{Remembered, Stored};
     use crate::base::time::{ClockKind, Now};
     use crate::engine::Engine;
 
@@ -236,6 +251,31 @@ mod tests {
 
     impl EventSink for Nowhere {
         fn record(&mut self, _event: &Event<'_>) {}
+    }
+
+    /// Goal: merges leave out dedup ids past their time or without a destination, and nothing else.
+    /// Method: one row on either side of the checkpoint's time, of a destination there is and of one
+    /// that is gone; and one that does not make sense.
+    #[test]
+    fn forgotten_dedup_ids_are_dead_to_merges() {
+        let mut engine = Engine::new(ShardConfig::default(), Now::all(1_000));
+        let (kept, gone) = (DestinationId(0), DestinationId(1));
+        for (destination, name) in [(kept, "/queue/kept"), (gone, "/queue/gone")] {
+            engine.apply(&Event::DestinationCreated { destination, name });
+        }
+        engine.apply(&Event::DestinationDeleted { destination: gone });
+        let known = Known::of(&engine.freeze(&|_, _| {}));
+        let dead = |destination, until_mono_ms| {
+            let id = MessageId::new(1, 0, 1);
+            let row = Remembered { destination, dedup: b"once", id, until_mono_ms };
+            let mut value = Vec::new();
+            row::encode_dedup(&row, &mut value);
+            let key = key::record(KIND_DEDUP, &row::dedup_key(destination, b"once"));
+            assert!(!known.dead(Family::Record, &key, &value[1..]), "not understood, so kept");
+            known.dead(Family::Record, &key, &value)
+        };
+        assert!(dead(kept, 1_000) && !dead(kept, 1_001));
+        assert!(dead(gone, 1_001));
     }
 
     /// Goal: merges leave out what was purged before the checkpoint, and nothing else. Method: one

@@ -113,7 +113,7 @@ impl Core {
         let memory =
             active >= self.memory / 8 * 3 && active >= self.spill.kept_bytes + self.memory / 8;
         let journal = self.journal.stats().live_bytes >= self.journal_tail;
-        if !memory && !journal {
+        if !memory && !journal && !self.engine.has_many_dedups() {
             return Ok(());
         }
         let position = match self.journal.roll() {

@@ -1,4 +1,4 @@
-//! A store in memory, as a model: rows by place, merged at once.
+//! A store in memory, as a model: rows by place and dedup ids, merged at once.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use crate::base::command::Command;
 use crate::base::config::ShardConfig;
 use crate::base::event::{BatchMeta, Event};
 use crate::base::id::{DestinationId, Key, MessageId};
-use crate::base::stored::{Look, Place, Stored, Want};
+use crate::base::stored::{Look, Place, Remembered, Stored, Want};
 use crate::base::time::{ClockKind, Now};
 use crate::codec::event;
 use crate::engine::{Engine, Frozen, Row, TopicChunk};
@@ -29,6 +29,7 @@ struct Kept {
 pub struct SimStore {
     rows: BTreeMap<Place, Kept>,
     places: BTreeMap<u64, Place>,
+    dedups: BTreeMap<(DestinationId, Vec<u8>), (MessageId, u64)>,
     checkpoint: Option<(BatchMeta, Vec<u8>)>,
 }
 
@@ -59,6 +60,13 @@ impl SimStore {
                 self.write(frozen, row);
             }
         }
+        let mut last = None;
+        for row in frozen.dedups() {
+            let key = (row.destination, row.dedup.to_vec());
+            assert!(last.as_ref() < Some(&key));
+            self.dedups.insert(key.clone(), (row.id, row.until_mono_ms));
+            last = Some(key);
+        }
         let checkpoint = frozen.checkpoint(&chunks, &|event, out| event::encode(event, out));
         self.checkpoint = Some((frozen.meta(), checkpoint));
         chunks
@@ -86,6 +94,19 @@ impl SimStore {
     #[must_use]
     pub fn all(&self) -> Vec<Stored<'_>> {
         self.rows.iter().map(stored).collect()
+    }
+
+    /// All dedup ids, those past their time included.
+    #[must_use]
+    pub fn all_dedups(&self) -> Vec<Remembered<'_>> {
+        let rows = self.dedups.iter();
+        rows.map(|((destination, dedup), &(id, until_mono_ms))| Remembered {
+            destination: *destination,
+            dedup,
+            id,
+            until_mono_ms,
+        })
+        .collect()
     }
 
     fn find(&self, id: MessageId, fired_to: Key) -> Option<Stored<'_>> {
@@ -172,6 +193,13 @@ impl SimStore {
         for id in missing {
             if let Some(row) = self.find(id, engine.fired_to()) {
                 engine.hand_in(&row, look);
+            }
+        }
+        for (destination, dedup) in engine.missing_dedups(command) {
+            let key = (destination, dedup);
+            if let Some(&(id, until_mono_ms)) = self.dedups.get(&key) {
+                let dedup = &key.1;
+                engine.hand_in_dedup(&Remembered { destination, dedup, id, until_mono_ms });
             }
         }
         self.show(engine, command);

@@ -9,7 +9,7 @@ use postdate::base::id::{Key, MessageId, SessionId};
 use postdate::base::lifecycle::State;
 use postdate::base::limits;
 use postdate::base::time::Now;
-use postdate::codec::event;
+use postdate::codec::{event, row};
 use postdate::engine::Engine;
 use postdate::sim::SimStore;
 
@@ -158,7 +158,8 @@ impl Rig {
 
     fn check_replay(&self) -> Engine {
         let replayed = self.replayed();
-        let (live, again) = (dump(&self.engine, &self.store), dump(&replayed, &self.store));
+        let dump = |engine| dump(engine, &self.store, self.now.mono_ms);
+        let (live, again) = (dump(&self.engine), dump(&replayed));
         if live != again {
             let (mut live_only, mut again_only) = (Vec::new(), Vec::new());
             for_each_event(&live, |event| live_only.push(format!("{event:?}")));
@@ -265,8 +266,12 @@ fn for_each_event(payload: &[u8], mut visit: impl FnMut(&Event<'_>)) {
     }
 }
 
-fn dump(engine: &Engine, store: &SimStore) -> Vec<u8> {
+fn dump(engine: &Engine, store: &SimStore, mono_ms: u64) -> Vec<u8> {
     let mut sink = Encoded::default();
     engine.dump(&store.all(), &mut sink);
+    for dedup in engine.dedups(&store.all_dedups(), mono_ms) {
+        sink.0.extend(row::dedup_key(dedup.destination, dedup.dedup));
+        row::encode_dedup(&dedup, &mut sink.0);
+    }
     sink.0
 }

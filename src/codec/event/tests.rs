@@ -58,7 +58,6 @@ fn samples() -> Vec<Event<'static>> {
             content: b"",
         },
         Event::Finished { id, state: State::Cancelled },
-        Event::DedupRemembered { destination, dedup: b"d", id, until_mono_ms: 12 },
         Event::HandedOut { destination, lane: 4, to: 5 },
         Event::LaneRestored { destination, lane: 4, handed_to: 5, cold_to: 6 },
         Event::ChunkRestored { destination, end: 4, bytes: 5, since_mono_ms: 6 },

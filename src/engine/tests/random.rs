@@ -8,11 +8,12 @@ use proptest::prelude::*;
 
 use super::invariants;
 use super::rig::{A, B, Rig, START, ack, produce, subscribe_for};
-use crate::base::command::{Answer, Command, Delivery, StartAt, Subscribe};
+use crate::base::command::{Answer, Command, Delivery, Produced, StartAt, Subscribe};
 use crate::base::config::ShardConfig;
 use crate::base::error::Code;
 use crate::base::id::{MessageId, SessionId};
 use crate::base::lifecycle::State;
+use crate::base::limits;
 use crate::base::message::{Delay, Message};
 use crate::base::time::{DELAY_MAX_MS, Now};
 
@@ -108,7 +109,9 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (0usize..100, proptest::bool::weighted(0.3))
             .prop_map(|(at, delete)| Op::Unsubscribe { at, delete }),
         1 => any::<bool>().prop_map(Op::Vanish),
-        5 => (prop_oneof![0u64..5, 0u64..1_500, 0u64..4_000_000], -1_500i64..1_500)
+        5 => (prop_oneof![
+                4 => 0u64..5, 4 => 0u64..1_500, 4 => 0u64..4_000_000, 1 => Just(limits::DEDUP_WINDOW_MS / 2)
+            ], -1_500i64..1_500)
             .prop_map(|(mono, wall)| Op::Pass { mono, wall }),
         1 => proptest::option::of(1usize..4).prop_map(Op::Limit),
         1 => (0usize..4).prop_map(Op::Delete),
@@ -144,6 +147,8 @@ struct Ledger {
     attempts: BTreeMap<(Option<Reader>, MessageId), u32>,
     /// Everything delivered in this run, in order.
     delivered: Vec<(SessionId, Delivery)>,
+    /// What each dedup id stands for, and until when, by the destination it was used with.
+    dedups: BTreeMap<(usize, u8), (MessageId, u64)>,
 }
 
 impl Ledger {
@@ -223,6 +228,7 @@ impl Walk {
                     Ok(produced) => *produced,
                     Err(error) => return assert_eq!(error.code, Code::DestinationFull),
                 };
+                self.check_dedup(to, dedup, produced);
                 if !produced.duplicate {
                     self.ledger.due.insert(produced.id, Some(due(now, delay)));
                     self.ids.push(produced.id);
@@ -369,7 +375,23 @@ impl Walk {
         self.rig.step_limited(vec![], self.limit.unwrap_or(1_000_000));
     }
 
+    /// Goal: a dedup id answers the first id for its time, and never after it.
+    fn check_dedup(&mut self, to: usize, dedup: Option<u8>, produced: Produced) {
+        let Some(dedup) = dedup else { return assert!(!produced.duplicate) };
+        let now = self.rig.now.mono_ms;
+        let seen = self.ledger.dedups.get(&(to, dedup)).filter(|(_, until)| *until > now);
+        match seen {
+            Some((first, _)) => assert_eq!((produced.id, produced.duplicate), (*first, true)),
+            None => {
+                assert!(!produced.duplicate, "forgotten, and yet a duplicate");
+                let until = now + limits::DEDUP_WINDOW_MS;
+                self.ledger.dedups.insert((to, dedup), (produced.id, until));
+            }
+        }
+    }
+
     fn delete(&mut self, which: usize) {
+        self.ledger.dedups.retain(|(to, _), _| *to != which);
         let name = Bytes::from_static(NAMES[which].as_bytes());
         self.ask(Command::DeleteDestination { name });
         for key in std::mem::take(&mut self.rig.ended) {

@@ -207,8 +207,12 @@ impl Rig {
 
     /// Goal: replay_equals_live, wherever the messages lie.
     pub(super) fn check_replay(&self) {
+        let replayed = self.replayed();
         let live = dump(&self.engine, &self.root);
-        assert_eq!(live, dump(&self.replayed(), &self.root), "replay differs from live");
+        assert_eq!(live, dump(&replayed, &self.root), "replay differs from live");
+        let below = self.root.all_dedups();
+        let dedups = |engine: &Engine| format!("{:?}", engine.dedups(&below, self.now.mono_ms));
+        assert_eq!(dedups(&self.engine), dedups(&replayed), "replay remembers other dedup ids");
     }
 
     /// Begins a flush, unless one goes on.

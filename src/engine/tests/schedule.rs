@@ -197,6 +197,89 @@ fn a_dedup_id_gives_the_first_id_also_after_a_restart_and_for_its_time_only() {
     rig.check_replay();
 }
 
+/// Goal: dedup ids hold wherever they lie. Method: one remembered before a freeze, one while the flush
+/// goes on, one after it; all are repeated at each moment, over a restart, and after their time.
+#[test]
+fn a_dedup_id_survives_being_written_out_and_gives_the_memory_back() {
+    let mut rig = Rig::new();
+    let message = |dedup: &str| Message::new("x").with_dedup(dedup);
+    let mut ids = Vec::new();
+    let repeat = |rig: &mut Rig, ids: &[MessageId]| {
+        for (name, id) in ["before", "during", "after"].into_iter().zip(ids) {
+            assert_eq!(rig.try_publish("/queue/q", message(name)), Ok((*id, true)), "{name}");
+            rig.pass(10);
+        }
+        rig.check_replay();
+    };
+    ids.push(rig.publish("/queue/q", message("before")));
+    let bytes = rig.engine.active_bytes();
+    rig.publish("/queue/other", message("before"));
+    assert_eq!(rig.engine.active_bytes(), 2 * bytes, "they count as memory");
+    rig.freeze();
+    assert_eq!(rig.engine.active_bytes(), 0);
+    ids.push(rig.publish("/queue/q", message("during")));
+    repeat(&mut rig, &ids);
+    rig.switch();
+    repeat(&mut rig, &ids);
+    ids.push(rig.publish("/queue/q", message("after")));
+    repeat(&mut rig, &ids);
+    rig.restart(1_000);
+    repeat(&mut rig, &ids);
+    rig.flush();
+    assert_eq!(rig.engine.memory_bytes(), 0);
+    repeat(&mut rig, &ids);
+    rig.restart(limits::DEDUP_WINDOW_MS);
+    for (name, id) in ["before", "during", "after"].into_iter().zip(&ids) {
+        let again = rig.publish("/queue/q", message(name));
+        assert_ne!(again, *id, "{name}");
+        rig.flush();
+        assert_eq!(rig.try_publish("/queue/q", message(name)), Ok((again, true)), "{name}");
+    }
+    rig.check_replay();
+}
+
+/// Goal: within one batch the second use of an id sees the first, whether or not something lies below.
+#[test]
+fn one_dedup_id_twice_in_a_batch_is_one_message() {
+    let mut rig = Rig::new();
+    let message = |dedup: &str| Message::new("x").with_dedup(dedup);
+    let old = rig.publish("/queue/q", message("old"));
+    rig.flush();
+    let batch = ["new", "old", "new", "old"].map(message);
+    let Answer::Produced(results) = rig.ask(produce("/queue/q", &batch)) else { panic!() };
+    let results: Vec<_> = results.into_iter().map(Result::unwrap).collect();
+    let duplicates: Vec<_> = results.iter().map(|produced| produced.duplicate).collect();
+    assert_eq!(duplicates, [false, true, true, true]);
+    assert_eq!([results[1].id, results[2].id, results[3].id], [old, results[0].id, old]);
+    // Two commands of one step, too.
+    let commands = (0..2).map(|_| (A, produce("/queue/q", &[message("step")]))).collect();
+    let answers = rig.step(commands);
+    let [Answer::Produced(one), Answer::Produced(two)] = &answers[..] else { panic!() };
+    let (one, two) = (one[0].clone().unwrap(), two[0].clone().unwrap());
+    assert_eq!((one.duplicate, two.duplicate, two.id), (false, true, one.id));
+    rig.check_replay();
+}
+
+#[test]
+fn a_destination_made_again_knows_no_dedup_id_of_the_old_one() {
+    let mut rig = Rig::new();
+    let message = || Message::new("x").with_dedup("once");
+    let delete = || Command::DeleteDestination { name: Bytes::from_static(b"/queue/q") };
+    for flush_first in [false, true] {
+        rig.publish("/queue/q", message());
+        if flush_first {
+            rig.flush();
+        }
+        rig.ask(delete());
+        rig.publish("/queue/q", message());
+        rig.flush();
+        rig.check_replay();
+        assert!(rig.try_publish("/queue/q", message()).unwrap().1);
+        rig.ask(delete());
+        rig.check_replay();
+    }
+}
+
 #[test]
 fn list_pages_through_scheduled_messages_in_order() {
     let mut rig = Rig::new();

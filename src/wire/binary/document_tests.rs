@@ -93,7 +93,7 @@ fn the_limits_stand_in_the_document() {
         format!("After {} failed deliveries", limits::FAILED_DELIVERIES_MAX),
         format!("looks at no more than {} messages", limits::LIST_SCAN_MAX),
         format!("for {} hours", limits::DEDUP_WINDOW_MS / 3_600_000),
-        format!("the newest {}", limits::DEDUP_ENTRIES_MAX),
+        format!("when {} of them wait", limits::DEDUP_ENTRIES_HARD_MAX),
     ] {
         assert!(DOCUMENT.contains(&said), "docs/protocol.md does not say {said:?}");
     }
