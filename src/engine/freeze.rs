@@ -11,7 +11,7 @@ use crate::base::stored::{Place, Stored};
 use crate::wheel::Wheel;
 
 use super::Engine;
-use super::messages::{Entry, Outcomes, TOMB_BYTES, Table, Tombs};
+use super::messages::{Entry, Outcomes, Ruins, TOMB_BYTES, Table, Tombs};
 use super::subscription::Role;
 use super::topic::Chunk;
 
@@ -50,10 +50,22 @@ pub struct TopicChunk {
     pub since_mono_ms: u64,
 }
 
-/// What a flush leaves behind in memory; to be dropped where nobody waits.
+/// What a flush leaves behind in memory. It is freed little by little, and on the thread that
+/// allocated it, where allocators give memory back at once.
 #[derive(Debug)]
-#[expect(dead_code, reason = "kept only to be dropped elsewhere")]
-pub struct Remains(Option<Arc<Table>>, Option<Wheel>, Option<Arc<Tombs>>);
+pub struct Remains {
+    ruins: Option<Ruins>,
+    // Few and large allocations: freed with it.
+    _wheel: Option<Wheel>,
+    _tombs: Option<Arc<Tombs>>,
+}
+
+impl Remains {
+    /// Frees about so many messages. `false`: nothing is left.
+    pub fn clear(&mut self, messages: usize) -> bool {
+        self.ruins.as_mut().is_some_and(|ruins| ruins.clear(messages))
+    }
+}
 
 /// What the engine has to know when the flush is done.
 #[derive(Debug)]
@@ -236,14 +248,14 @@ impl Engine {
     }
 
     /// The flush is done: what was frozen lies below. `chunks` are the frozen's, with their bytes.
-    pub fn frozen_lies_below(&mut self, chunks: &[TopicChunk]) -> Remains {
-        let Some(freezing) = self.freezing.take() else { return Remains(None, None, None) };
+    pub fn frozen_lies_below(&mut self, chunks: &[TopicChunk]) -> Option<Remains> {
+        let freezing = self.freezing.take()?;
         self.memory_bytes -= self.messages.frozen_bytes();
-        let remains = Remains(
-            self.messages.drop_frozen(),
-            self.wheel.drop_frozen(),
-            self.frozen_tombs.take(),
-        );
+        let remains = Remains {
+            ruins: self.messages.drop_frozen().and_then(Ruins::of),
+            _wheel: self.wheel.drop_frozen(),
+            _tombs: self.frozen_tombs.take(),
+        };
         self.below_sequence = freezing.below_sequence;
         self.thawed_to = self.fired_to;
         self.portions.clear();
@@ -263,7 +275,7 @@ impl Engine {
             }
             self.activate(id);
         }
-        remains
+        Some(remains)
     }
 }
 

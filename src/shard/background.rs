@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 
-use crate::engine::Remains;
 use crate::store::{StoreError, StoreStats, Version};
 
 use super::flush::{Flushed, Job, Writer};
@@ -30,18 +29,11 @@ pub(super) trait Background: Send {
     fn flush(&mut self, job: Job);
     /// What happened since the last call.
     fn news(&mut self) -> Option<News>;
-    /// Drops what a flush leaves behind.
-    fn discard(&mut self, remains: Remains);
-}
-
-enum Order {
-    Flush(Job),
-    Discard(Remains),
 }
 
 /// A thread that writes.
 pub(super) struct WriterThread {
-    orders: Option<Sender<Order>>,
+    orders: Option<Sender<Job>>,
     news: Receiver<News>,
     thread: Option<JoinHandle<()>>,
 }
@@ -62,18 +54,12 @@ impl Background for WriterThread {
     fn flush(&mut self, job: Job) {
         if let Some(orders) = &self.orders {
             // A thread that is gone has panicked: the next `news` does not come, nothing is lost.
-            let _ = orders.send(Order::Flush(job));
+            let _ = orders.send(job);
         }
     }
 
     fn news(&mut self) -> Option<News> {
         self.news.try_recv().ok()
-    }
-
-    fn discard(&mut self, remains: Remains) {
-        if let Some(orders) = &self.orders {
-            let _ = orders.send(Order::Discard(remains));
-        }
     }
 }
 
@@ -87,7 +73,7 @@ impl Drop for WriterThread {
     }
 }
 
-fn run(mut writer: Writer, orders: &Receiver<Order>, news: &Sender<News>) {
+fn run(mut writer: Writer, orders: &Receiver<Job>, news: &Sender<News>) {
     let mut failed: Option<Job> = None;
     loop {
         let order = if failed.is_some() {
@@ -101,11 +87,7 @@ fn run(mut writer: Writer, orders: &Receiver<Order>, news: &Sender<News>) {
             orders.recv().map_err(|_| RecvTimeoutError::Disconnected)
         };
         let job = match order {
-            Ok(Order::Flush(job)) => Some(job),
-            Ok(Order::Discard(remains)) => {
-                drop(remains);
-                None
-            }
+            Ok(job) => Some(job),
             Err(RecvTimeoutError::Timeout) => failed.take(),
             Err(RecvTimeoutError::Disconnected) => return,
         };
@@ -176,9 +158,5 @@ impl Background for InlineWriter {
             None if self.writer.has_merge() => merge(&mut self.writer),
             None => None,
         }
-    }
-
-    fn discard(&mut self, remains: Remains) {
-        drop(remains);
     }
 }
