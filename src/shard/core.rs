@@ -383,6 +383,7 @@ impl Core {
             ("memory_bytes", self.engine.memory_bytes()),
             ("publishing_slowed", u64::from(self.is_slowed())),
         ]);
+        stats.push(("store_merging", u64::from(self.background.is_merging())));
         stats.extend(store_stats(&self.store_stats));
         stats
     }

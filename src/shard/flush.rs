@@ -7,8 +7,8 @@ use crate::base::destination::Kind;
 use crate::base::id::{DestinationId, Key};
 use crate::base::stored::Place;
 use crate::codec::{checkpoint, event, row};
-use crate::env::clock::Clock;
 use crate::engine::{Frozen, Row, TopicChunk};
+use crate::env::clock::Clock;
 use crate::store::key::{self, ReadyKey};
 use crate::store::{Family, Flush, Liveness, Merge, Store, StoreError, StoreStats, Value, Version};
 
@@ -100,6 +100,11 @@ impl Writer {
                 self.store.begin_merge(plan).ok()
             });
         }
+        self.merge.is_some()
+    }
+
+    /// Whether a merge is under way.
+    pub(super) fn is_merging(&self) -> bool {
         self.merge.is_some()
     }
 
