@@ -101,19 +101,20 @@ PANELS = [
 ]
 
 
-def decades(values):
-    """Whole decades around the values."""
+def decades(values, least):
+    """Whole decades around the values; so many at the least, lest a small rise looks like a steep one."""
+    values = [value for value in values if value > 0] or [1]
     low = math.floor(math.log10(min(values)))
     high = math.ceil(math.log10(max(values)))
-    return low, max(high, low + 1)
+    return min(low, high - least), high
 
 
 class Panel:
     def __init__(self, rows, left, lines):
         self.left = left
         self.rows = rows
-        self.x_range = decades([row["pending"] for row in rows])
-        self.y_range = decades([max(of(row), 1e-3) for _, _, of in lines for row in rows])
+        self.x_range = decades([row["pending"] for row in rows], 1)
+        self.y_range = decades([of(row) for _, _, of in lines for row in rows], 2)
 
     def x(self, value):
         low, high = self.x_range
@@ -123,7 +124,7 @@ class Panel:
     def y(self, value):
         low, high = self.y_range
         span = HEIGHT - TOP - BOTTOM
-        return HEIGHT - BOTTOM - (math.log10(max(value, 1e-3)) - low) / (high - low) * span
+        return HEIGHT - BOTTOM - (math.log10(value) - low) / (high - low) * span
 
 
 def text(x, y, words, anchor="middle", size=12, color=INK, more=""):
@@ -150,7 +151,7 @@ def draw_panel(rows, number, title, lines, content):
     if content:
         out += reference(panel, content)
     for at, (name, color, of) in enumerate(lines):
-        points = [(panel.x(row["pending"]), panel.y(of(row))) for row in rows]
+        points = [(panel.x(row["pending"]), panel.y(of(row))) for row in rows if of(row) > 0]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
         out.append(f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="2"/>')
         out += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{color}"/>' for x, y in points]
