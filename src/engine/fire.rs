@@ -5,9 +5,10 @@ use crate::base::id::{DestinationId, Key, SessionId};
 use crate::base::time::{ClockKind, Now};
 
 use super::Engine;
-use super::destination::{Destination, Kept};
+use super::destination::Destination;
 use super::messages::SlotId;
 use super::subscription::Role;
+use super::topic::Kept;
 
 /// Between two sweeps of all topics for messages past their age, ms.
 const SWEEP_EVERY_MS: u64 = 60_000;

@@ -11,9 +11,9 @@ use crate::base::stored::{Place, Stored};
 use crate::wheel::Wheel;
 
 use super::Engine;
-use super::destination::Chunk;
 use super::messages::{Entry, Outcomes, TOMB_BYTES, Table, Tombs};
 use super::subscription::Role;
+use super::topic::Chunk;
 
 /// Messages of a topic that lie below are dropped so many at a time.
 const CHUNK: usize = 4096;

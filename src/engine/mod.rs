@@ -30,6 +30,7 @@ mod restore;
 mod schedule;
 mod subscription;
 mod thaw;
+mod topic;
 mod wheels;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -7,8 +7,8 @@ use crate::base::event::{BatchMeta, Event};
 use crate::base::id::{Key, MessageId};
 use crate::base::lifecycle::State;
 
-use super::destination::Chunk;
 use super::messages::Entry;
+use super::topic::Chunk;
 use super::{Engine, Totals};
 
 impl Engine {

@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::command::{Answer, Command};
 use crate::base::error::{ClientError, Code};
 use crate::base::event::{BatchMeta, Event, EventSink};
 use crate::base::id::SessionId;
@@ -18,16 +17,16 @@ use crate::engine::Engine;
 use crate::env::clock::Clock;
 use crate::env::disk::Disk;
 use crate::journal::{Journal, JournalError};
-use crate::store::{FamilyStats, StoreStats, Version};
+use crate::store::{StoreStats, Version};
 
 use super::background::Background;
 use super::below::{self, Below};
 use super::broker::{Input, Outbox};
-use super::effort;
 use super::error::ShardError;
 use super::open::ShardOptions;
 use super::spill::Spill;
 use super::timekeeper::{ClockNote, Reading, Timekeeper};
+use super::work::Work;
 
 /// A batch that found no space is tried again this often.
 const STUCK_RETRY: Duration = Duration::from_millis(50);
@@ -35,32 +34,15 @@ const STUCK_RETRY: Duration = Duration::from_millis(50);
 const FULL_RETRY: Duration = Duration::from_millis(5);
 /// While requests to publish wait for memory, it is looked at this often.
 const HELD_RETRY: Duration = Duration::from_millis(1);
-/// Requests taken in one step while memory is used twice over.
-const SLOWED_REQUESTS: usize = 64;
 /// The clocks are looked at this often, whatever happens.
 const IDLE_MAX: Duration = Duration::from_millis(500);
 
 /// Encodes events into the batch of the step.
-struct BatchSink<'a>(&'a mut BatchBuffer);
+pub(super) struct BatchSink<'a>(pub(super) &'a mut BatchBuffer);
 
 impl EventSink for BatchSink<'_> {
     fn record(&mut self, event: &Event<'_>) {
         event::encode(event, self.0.payload_mut());
-    }
-}
-
-/// Work taken from the inbox, some of it perhaps half done.
-enum Work {
-    Open(SessionId, Box<dyn Outbox>),
-    Requests(SessionId, std::vec::IntoIter<(u64, Command)>),
-    Close(SessionId),
-}
-
-impl Work {
-    fn session(&self) -> SessionId {
-        match self {
-            Self::Open(session, _) | Self::Requests(session, _) | Self::Close(session) => *session,
-        }
     }
 }
 
@@ -93,24 +75,24 @@ pub(super) struct Core {
     pub(super) journal_tail: u64,
     /// Space on the disk below which new messages are refused, bytes.
     pub(super) disk_reserve: u64,
-    batch: BatchBuffer,
-    keeper: Timekeeper,
+    pub(super) batch: BatchBuffer,
+    pub(super) keeper: Timekeeper,
     clock: Arc<dyn Clock>,
-    outboxes: HashMap<SessionId, Box<dyn Outbox>>,
+    pub(super) outboxes: HashMap<SessionId, Box<dyn Outbox>>,
     /// Sessions whose outbox is full: they are handed no deliveries.
     full: BTreeSet<SessionId>,
-    work: VecDeque<Work>,
+    pub(super) work: VecDeque<Work>,
     /// What is left of the step's room for requests.
-    effort_left: usize,
+    pub(super) effort_left: usize,
     /// Requests to publish wait until memory is given back.
-    holding: bool,
+    pub(super) holding: bool,
     /// More is due than the last step could fire or time out.
     overdue: bool,
     /// A batch that found no space at all: nothing goes on until it is written.
     pub(super) stuck: Option<BatchMeta>,
-    commits: u64,
-    commit_ns_max: u64,
-    commit_ns_total: u64,
+    pub(super) commits: u64,
+    pub(super) commit_ns_max: u64,
+    pub(super) commit_ns_total: u64,
 }
 
 impl Core {
@@ -252,107 +234,6 @@ impl Core {
         now
     }
 
-    fn do_work(&mut self, mono_ms: u64) -> Result<(), ShardError> {
-        let refuse_new = self.refusal(mono_ms);
-        let holds = self.holds_publishing();
-        self.effort_left =
-            if self.is_slowed() { SLOWED_REQUESTS } else { limits::STEP_REQUESTS_MAX };
-        // Sessions whose next request has to wait, and all they said after it.
-        let mut held = VecDeque::new();
-        while let Some(work) = self.work.pop_front() {
-            let session = work.session();
-            if holds && held.iter().any(|held: &Work| held.session() == session) {
-                held.push_back(work);
-                continue;
-            }
-            match work {
-                Work::Open(session, outbox) => {
-                    self.engine.open_session(session);
-                    self.outboxes.insert(session, outbox);
-                }
-                Work::Close(session) => {
-                    self.engine.close_session(session);
-                    self.outboxes.remove(&session);
-                }
-                Work::Requests(session, mut requests) => {
-                    self.carry_out(session, &mut requests, refuse_new, holds)?;
-                    let waits = |work: &Command| holds && matches!(work, Command::Produce { .. });
-                    match requests.as_slice().first() {
-                        Some((_, next)) if waits(next) => {
-                            held.push_back(Work::Requests(session, requests));
-                        }
-                        Some(_) => self.put_off(session, requests),
-                        None => {}
-                    }
-                }
-            }
-            if self.step_is_full() {
-                break;
-            }
-        }
-        self.holding = !held.is_empty();
-        held.append(&mut self.work);
-        self.work = held;
-        Ok(())
-    }
-
-    /// Carries out requests of a session until the step is full, or one has to wait.
-    fn carry_out(
-        &mut self,
-        session: SessionId,
-        requests: &mut std::vec::IntoIter<(u64, Command)>,
-        refuse_new: Option<Code>,
-        holds: bool,
-    ) -> Result<(), ShardError> {
-        while let Some((_, next)) = requests.as_slice().first() {
-            if holds && matches!(next, Command::Produce { .. }) {
-                break;
-            }
-            let Some((tag, command)) = requests.next() else { break };
-            self.effort_left = self.effort_left.saturating_sub(effort::of(&command));
-            self.execute(session, tag, command, refuse_new)?;
-            if self.step_is_full() {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    fn step_is_full(&self) -> bool {
-        self.effort_left == 0 || self.batch.len() >= limits::STEP_BYTES_SOFT_MAX
-    }
-
-    /// Lets others go first with the next step. What a session asked stays in order: what it said
-    /// since goes behind.
-    fn put_off(&mut self, session: SessionId, requests: std::vec::IntoIter<(u64, Command)>) {
-        let all = std::mem::take(&mut self.work);
-        let (later, others): (VecDeque<_>, _) =
-            all.into_iter().partition(|work| work.session() == session);
-        self.work = others;
-        self.work.push_back(Work::Requests(session, requests));
-        self.work.extend(later);
-    }
-
-    fn execute(
-        &mut self,
-        session: SessionId,
-        tag: u64,
-        command: Command,
-        refuse: Option<Code>,
-    ) -> Result<(), ShardError> {
-        if matches!(command, Command::Stats) {
-            let stats = self.stats();
-            self.engine.answer(session, tag, Answer::Stats(stats));
-            return Ok(());
-        }
-        let reads = self.below.prepare(&mut self.engine, &command)?;
-        self.effort_left = self.effort_left.saturating_sub(reads * effort::READ);
-        let mut sink = BatchSink(&mut self.batch);
-        self.engine.execute(session, tag, command, refuse, &mut sink);
-        self.engine.forget_found();
-        Ok(())
-    }
-
     /// Makes the step's batch durable. When there is no space left at all, not even in the
     /// reserve, the batch stays and is tried again: nothing is lost, nothing is answered.
     fn commit(&mut self, meta: BatchMeta) -> Result<(), JournalError> {
@@ -411,32 +292,6 @@ impl Core {
         });
     }
 
-    fn stats(&self) -> Vec<(&'static str, u64)> {
-        let mut stats = self.engine.stats();
-        let journal = self.journal.stats();
-        stats.extend([
-            ("journal_segments", journal.live_segments),
-            ("journal_live_bytes", journal.live_bytes),
-            ("journal_disk_bytes", journal.disk_bytes),
-            ("journal_frames_total", journal.frames),
-            ("journal_payload_bytes_total", journal.payload_bytes),
-            ("journal_syncs_total", journal.syncs),
-            ("commits_total", self.commits),
-            ("commit_us_mean", self.commit_ns_total / self.commits.max(1) / 1000),
-            ("commit_us_max", self.commit_ns_max / 1000),
-            ("disk_full", u64::from(self.is_disk_full())),
-            ("wall_clock_held", u64::from(self.keeper.held())),
-            ("flushes_total", self.spill.flushes),
-            ("flush_failures_total", self.spill.failures),
-            ("flushing", u64::from(self.engine.is_frozen())),
-            ("memory_bytes", self.engine.memory_bytes()),
-            ("publishing_slowed", u64::from(self.is_slowed())),
-        ]);
-        stats.push(("store_merging", u64::from(self.background.is_merging())));
-        stats.extend(store_stats(&self.store_stats));
-        stats
-    }
-
     /// The durable state, encoded.
     pub(super) fn state(&self) -> Result<Vec<u8>, ShardError> {
         let rows = self.below.all(self.engine.shard())?;
@@ -470,22 +325,6 @@ impl Core {
         self.hang_up(&Code::ShuttingDown.into());
         Ok(self.journal.close()?)
     }
-}
-
-/// Figures of the store, all families together.
-fn store_stats(stats: &StoreStats) -> [(&'static str, u64); 9] {
-    let sum = |of: fn(&FamilyStats) -> u64| stats.families.iter().map(of).sum();
-    [
-        ("store_runs", sum(|family| family.runs)),
-        ("store_files", sum(|family| family.files)),
-        ("store_disk_bytes", sum(|family| family.bytes) + stats.checkpoint_bytes),
-        ("store_rows", sum(|family| family.rows)),
-        ("store_tombstones", sum(|family| family.tombstones)),
-        ("store_flushed_bytes_total", stats.flushed_bytes),
-        ("store_merged_bytes_total", stats.merged_bytes),
-        ("store_merges_total", stats.merges),
-        ("store_merges_behind", u64::from(stats.behind)),
-    ]
 }
 
 pub(super) fn log_clock(note: ClockNote) {

@@ -14,11 +14,13 @@ mod error;
 mod flush;
 mod open;
 mod spill;
+mod stats;
 mod stepped;
 #[cfg(test)]
 mod tests;
 mod thread;
 mod timekeeper;
+mod work;
 
 pub use broker::{Broker, Outbox, Session};
 pub use error::ShardError;
