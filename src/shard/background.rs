@@ -1,6 +1,7 @@
 //! Who writes flushes and merges: a thread of its own, or, for simulators, whoever steps.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -29,12 +30,15 @@ pub(super) trait Background: Send {
     fn flush(&mut self, job: Job);
     /// What happened since the last call.
     fn news(&mut self) -> Option<News>;
+    /// Whether a merge is under way. Only for people to read.
+    fn is_merging(&self) -> bool;
 }
 
 /// A thread that writes.
 pub(super) struct WriterThread {
     orders: Option<Sender<Job>>,
     news: Receiver<News>,
+    merging: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -43,10 +47,12 @@ impl WriterThread {
     pub(super) fn start(writer: Writer) -> std::io::Result<Self> {
         let (orders, taken) = crossbeam_channel::unbounded();
         let (told, news) = crossbeam_channel::unbounded();
+        let merging = Arc::new(AtomicBool::new(false));
+        let merges = merging.clone();
         let thread = std::thread::Builder::new()
             .name("postdate-store".into())
-            .spawn(move || run(writer, &taken, &told))?;
-        Ok(Self { orders: Some(orders), news, thread: Some(thread) })
+            .spawn(move || run(writer, &taken, &told, &merges))?;
+        Ok(Self { orders: Some(orders), news, merging, thread: Some(thread) })
     }
 }
 
@@ -61,6 +67,10 @@ impl Background for WriterThread {
     fn news(&mut self) -> Option<News> {
         self.news.try_recv().ok()
     }
+
+    fn is_merging(&self) -> bool {
+        self.merging.load(Ordering::Relaxed)
+    }
 }
 
 impl Drop for WriterThread {
@@ -73,17 +83,19 @@ impl Drop for WriterThread {
     }
 }
 
-fn run(mut writer: Writer, orders: &Receiver<Job>, news: &Sender<News>) {
+fn run(mut writer: Writer, orders: &Receiver<Job>, news: &Sender<News>, merging: &AtomicBool) {
     let mut failed: Option<Job> = None;
     loop {
         let order = if failed.is_some() {
             orders.recv_timeout(RETRY)
         } else if writer.has_merge() {
+            merging.store(true, Ordering::Relaxed);
             orders.try_recv().map_err(|error| match error {
                 TryRecvError::Empty => RecvTimeoutError::Timeout,
                 TryRecvError::Disconnected => RecvTimeoutError::Disconnected,
             })
         } else {
+            merging.store(false, Ordering::Relaxed);
             orders.recv().map_err(|_| RecvTimeoutError::Disconnected)
         };
         let job = match order {
@@ -158,5 +170,9 @@ impl Background for InlineWriter {
             None if self.writer.has_merge() => merge(&mut self.writer),
             None => None,
         }
+    }
+
+    fn is_merging(&self) -> bool {
+        self.writer.is_merging()
     }
 }
