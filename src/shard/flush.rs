@@ -7,8 +7,8 @@ use crate::base::destination::Kind;
 use crate::base::id::{DestinationId, Key};
 use crate::base::stored::Place;
 use crate::codec::{checkpoint, event, row};
-use crate::env::clock::Clock;
 use crate::engine::{Frozen, Row, TopicChunk};
+use crate::env::clock::Clock;
 use crate::store::key::{self, ReadyKey};
 use crate::store::{Family, Flush, Liveness, Merge, Store, StoreError, StoreStats, Value, Version};
 
