@@ -192,6 +192,45 @@ fn list_shows_what_is_scheduled_and_destinations_count() {
 }
 
 #[test]
+fn operators_create_limit_pause_purge_and_delete() {
+    let cli = Cli::new();
+    let line = |args: &[&str]| cli.json(args);
+    let created = line(&["create", "/queue/q"]);
+    assert_eq!(keys(&created), ["answer", "destination"]);
+    assert_eq!(
+        (&created["destination"], &created["answer"]),
+        (&"/queue/q".into(), &"exists".into())
+    );
+    let limited = line(&["limit", "/queue/q", "--max-messages", "3", "--max-age", "7d"]);
+    assert_eq!(keys(&limited), ["destination", "max_age_ms", "max_messages"]);
+    assert_eq!(limited["max_age_ms"], 604_800_000);
+    assert_eq!(line(&["limit", "/queue/q", "--max-age", "0"])["max_messages"], 3);
+    for delay in ["0", "0", "1h"] {
+        line(&["publish", "/queue/q", "x", "--in", delay]);
+    }
+    let (code, _, error) = cli.run(&["publish", "/queue/q", "x", "--json"]);
+    let error: Value = serde_json::from_str(error.trim()).unwrap();
+    assert_eq!((code, &error["error"]["word"]), (1, &"destination-full".into()));
+    assert_eq!(line(&["pause", "/queue/q"])["answer"], "paused");
+    assert_eq!(line(&["destinations"])["paused"], true);
+    let (_, out, _) = cli.run(&["destinations"]);
+    assert!(out.contains("paused  at most 3 messages"), "{out}");
+    assert_eq!(line(&["resume", "/queue/q"])["answer"], "resumed");
+    let purged = line(&["purge", "/queue/q"]);
+    assert_eq!(keys(&purged), ["destination", "ready", "scheduled"]);
+    assert_eq!((&purged["ready"], &purged["scheduled"]), (&2.into(), &0.into()));
+    let (code, out, _) = cli.run(&["purge", "/queue/q", "--scheduled"]);
+    assert_eq!(code, 0);
+    assert_eq!(out, "/queue/q  0 messages dropped, 1 scheduled message dropped\n");
+    assert_eq!(line(&["delete", "/queue/q"])["answer"], "deleted");
+    for command in ["delete", "purge", "pause", "resume"] {
+        let (code, _, error) = cli.run(&[command, "/queue/q"]);
+        assert_eq!(code, 1);
+        assert!(error.contains("no destination /queue/q"), "{error}");
+    }
+}
+
+#[test]
 fn sigterm_drains_and_exits_with_0() {
     let mut cli = Cli::new();
     let id = cli.json(&["publish", "/queue/q", "x", "--in", "1h"])["id"].clone();

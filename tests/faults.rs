@@ -53,9 +53,9 @@ fn a_directory_of_a_newer_version_is_refused() {
     drop(Server::start(dir.path(), &[]));
     let format = dir.path().join("FORMAT");
     #[expect(clippy::disallowed_methods, reason = "damage done on purpose")]
-    fs::write(&format, "postdate 2\n").unwrap();
+    fs::write(&format, "postdate 3\n").unwrap();
     let text = refusal(dir.path());
-    assert!(text.contains("newer") && text.contains('2'), "{text}");
+    assert!(text.contains("newer") && text.contains('3'), "{text}");
 }
 
 #[test]
@@ -143,28 +143,38 @@ impl Drop for SmallDisk {
 }
 
 /// Goal: a full disk refuses new messages and nothing else, and publishing resumes by itself.
-/// Method: a tmpfs of 140 MiB, filled by publishing; needs root, says so where it is not.
+/// Method: a tmpfs of 240 MiB, filled by publishing; needs root, says so where it is not.
 #[test]
 fn a_full_disk_refuses_new_messages_but_not_cancels_and_acknowledgements() {
     let dir = tempfile::tempdir().unwrap();
-    let Some(disk) = SmallDisk::new(dir.path(), 140) else {
+    let Some(disk) = SmallDisk::new(dir.path(), 240) else {
         println!("skipped: mounting a small tmpfs needs root");
         return;
     };
     let data = dir.path().join("data");
-    let server = Server::start(&data, &["--set", "segment_mib=40"]);
+    // What is published is written out of memory too, to the same disk.
+    let small = ["segment_mib=40", "memory_mib=16", "journal_tail_mib=24", "disk_reserve_mib=24"];
+    let small: Vec<&str> = small.iter().flat_map(|setting| ["--set", setting]).collect();
+    let server = Server::start(&data, &small);
     let at = ["--server", &server.address];
     let with = |args: &[&str]| run(&[args, &at[..]].concat());
     let (_, first, _) = with(&["publish", "/queue/q", "keep", "--in", "1h"]);
     let (_, ready, _) = with(&["publish", "/queue/ack", "acknowledge me"]);
     assert!(!ready.is_empty());
     // 900 kB a line, some at once: until it is refused.
-    let line = "x".repeat(900_000);
-    let lines = vec![line.as_str(); 200].join("\n");
+    let mut state = 7u64;
+    let mut line = || -> String {
+        let mut next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            char::from(b'0' + (state >> 58) as u8)
+        };
+        (0..900_000).map(|_| next()).collect()
+    };
+    let lines = (0..300).map(|_| line()).collect::<Vec<_>>().join("\n");
     let args = ["publish", "/queue/big", "--lines", "-", "--in", "1h", "--json"];
     let all: Vec<&str> = args.iter().chain(&at).copied().collect();
     let (code, out, error) = support::run_with_input(&all, &lines);
-    assert_eq!(code, 1, "200 large messages fit: {error}");
+    assert_eq!(code, 1, "300 large messages fit: {error}");
     assert!(error.contains("disk-full"), "{error}");
     let accepted = out.lines().filter(|line| line.contains("\"id\"")).count();
     assert!(accepted > 20, "only {accepted} were accepted");
@@ -187,7 +197,7 @@ fn a_full_disk_refuses_new_messages_but_not_cancels_and_acknowledgements() {
     let stats: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert!(stats["scheduled"].as_u64().unwrap() > accepted as u64, "{stats}");
     drop(server);
-    let server = Server::start(&data, &["--set", "segment_mib=40"]);
+    let server = Server::start(&data, &small);
     let (_, out, _) = run(&["stats", "--json", "--server", &server.address]);
     let after: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert_eq!(after["scheduled"], stats["scheduled"], "a restart after a full disk");

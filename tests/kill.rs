@@ -238,7 +238,9 @@ fn the_promises_hold_through_twenty_kills() {
     let ledger: Shared = Shared::default();
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(20_260_101);
     for life in 0..=KILLS as u64 {
-        let mut server = Server::start(dir.path(), &[]);
+        // Written out as often as can be, so that kills come in the middle of that too.
+        let small = ["--set", "memory_mib=16", "--set", "journal_tail_mib=1"];
+        let mut server = Server::start(dir.path(), &small);
         let address = || server.address.clone();
         let mut tasks = tokio::task::JoinSet::new();
         for to in [QUEUE, QUEUE, TOPIC] {

@@ -174,10 +174,10 @@ fn subscribe(input: &mut Input<'_>) -> Command {
     })
 }
 
-/// Commands that only look.
+/// Commands that only look, and those of operators.
 fn look(input: &mut Input<'_>, rig: &Rig) -> Command {
     let limit = u32::from(input.u8());
-    match input.u8() % 6 {
+    match input.u8() % 9 {
         0 => Command::Query { ids: ids(input, rig) },
         1 => Command::List {
             destination: if input.flag() { name(input) } else { Bytes::new() },
@@ -192,8 +192,20 @@ fn look(input: &mut Input<'_>, rig: &Rig) -> Command {
         2 => Command::Fetch { destination: name(input), offset: u64::from(input.u8()), limit },
         3 => Command::ListDestinations { after: name(input), limit },
         4 => Command::DescribeDestination { name: name(input) },
-        _ => Command::Stats,
+        5 => Command::Stats,
+        6 => Command::PurgeDestination { name: name(input), scheduled: input.flag() },
+        7 => Command::PauseDestination { name: name(input), paused: input.flag() },
+        _ => Command::LimitDestination {
+            name: name(input),
+            max_messages: some(input).map(|n| n % 8),
+            max_age_ms: some(input).map(|n| n * 1_000),
+        },
     }
+}
+
+/// A number, or none.
+fn some(input: &mut Input<'_>) -> Option<u64> {
+    Some(u64::from(input.u8())).filter(|n| n % 4 != 3)
 }
 
 /// A request as the protocol reads it, with whatever it says.

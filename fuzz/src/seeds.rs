@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use postdate::base::command::{
-    Answer, Command, Delivery, DestinationInfo, Produced, SchedulePage, StartAt, Status, Subscribe,
-    Verdict,
+    Answer, Command, Delivery, DestinationInfo, Produced, Purged, SchedulePage, StartAt, Status,
+    Subscribe, Verdict,
 };
 use postdate::base::destination::Kind;
 use postdate::base::error::{ClientError, Code};
-use postdate::base::event::{BatchMeta, Event, FailureReason};
+use postdate::base::event::{BatchMeta, Control, Event, FailureReason, Sequences};
 use postdate::base::id::{DestinationId, Key, MessageId};
 use postdate::base::lifecycle::State;
 use postdate::base::limits::FRAME_ALIGN;
@@ -100,6 +100,13 @@ fn commands() -> Vec<Command> {
         Command::CreateDestination { name: topic() },
         Command::DeleteDestination { name: topic() },
         Command::DescribeDestination { name: topic() },
+        Command::PurgeDestination { name: topic(), scheduled: true },
+        Command::PauseDestination { name: topic(), paused: true },
+        Command::LimitDestination {
+            name: topic(),
+            max_messages: Some(7),
+            max_age_ms: Some(60_000),
+        },
         Command::Stats,
     ]
 }
@@ -153,6 +160,9 @@ fn answers() -> Vec<u8> {
         in_flight: 3,
         consumers: 4,
         next_offset: 0,
+        paused: true,
+        max_messages: 5,
+        max_age_ms: 6,
     };
     let results = vec![Ok(Produced { id: id(1), duplicate: true }), Err(Box::new(error.clone()))];
     let verdict = Verdict { id: id(1), done: true, state: State::Cancelled, due_ms: 0 };
@@ -167,6 +177,8 @@ fn answers() -> Vec<u8> {
         (T::Fetch, Answer::Fetched { messages: vec![delivery()], next_offset: 4 }),
         (T::ListDestinations, Answer::Destinations(vec![info.clone()])),
         (T::DescribeDestination, Answer::Destination(info)),
+        (T::PurgeDestination, Answer::Purged(Purged { ready: 1, scheduled: 2 })),
+        (T::PauseDestination, Answer::Done),
         (T::Stats, Answer::Stats(vec![("ready", 1), ("scheduled", 2)])),
         (T::Reschedule, Answer::Failed(error)),
     ];
@@ -229,12 +241,22 @@ fn live() -> Vec<Event<'static>> {
         Event::TopicAcknowledged { subscription: 1, from: 2, to: 3 },
         Event::TopicTrimmed { destination, before: 8 },
         Event::SubscriptionDeleted { subscription: 1 },
+        Event::DestinationPurged {
+            destination,
+            ready: true,
+            scheduled: true,
+            before: 43,
+            spared: Sequences::from_bytes(&[7; 16]).unwrap_or_default(),
+        },
+        Event::DestinationPaused { destination, paused: true },
+        Event::DestinationLimited { destination, max_messages: 8, max_age_ms: 9 },
         Event::DestinationDeleted { destination },
     ]
 }
 
 fn checkpoint() -> Vec<Event<'static>> {
     let (id, destination) = (id(42), DestinationId(7));
+    let control = Control { paused: true, max_messages: 21, max_age_ms: 22, purged_before: 23 };
     let restored = |state, clock| Event::Restored {
         id,
         destination,
@@ -261,6 +283,7 @@ fn checkpoint() -> Vec<Event<'static>> {
             next_offset: 5,
             scheduled: 6,
             ready: 7,
+            control,
         },
         Event::LaneRestored { destination, lane: 4, handed_to: 5, cold_to: 6 },
         Event::ChunkRestored { destination, end: 4, bytes: 5, since_mono_ms: 6 },
@@ -394,6 +417,33 @@ fn runs() -> Vec<(&'static str, Vec<u8>)> {
         &[15, 0, a],
         &pass(1, 1, 0),
     ];
+    // Looks at more than it looks: operation 17, the session, a limit, and which one.
+    let purge = |to: u8, scheduled: u8| [17, 0, 0, 6, to, scheduled];
+    let pause = |to: u8, paused: u8| [17, 0, 0, 7, to, paused];
+    let limit = |to: u8, messages: u8, age: u8| [17, 0, 0, 8, to, messages, age];
+    let operator: [&[u8]; 21] = [
+        &[0],
+        &produce(a, 0, 0),
+        &produce(a, 0, 0),
+        &produce(a, 4, 3),
+        &[12, 0, 1, a, 1, 3, 0, 1],
+        &pass(1, 1, 0),
+        &purge(a, 1),
+        &pass(1, 1, 0),
+        &restart,
+        &produce(a, 2, 9),
+        &limit(a, 3, 5),
+        &produce(a, 0, 0),
+        &pause(a, 1),
+        &subscribe(0, 2, a, 0, 0),
+        &pass(1, 20, 0),
+        &flush,
+        &pass(5, 90, 0),
+        &pause(a, 0),
+        &pass(1, 1, 0),
+        &purge(t, 1),
+        &pass(5, 90, 0),
+    ];
     let clocks: [&[u8]; 12] = [
         &[0],
         &produce(a, 6, 70),
@@ -413,5 +463,6 @@ fn runs() -> Vec<(&'static str, Vec<u8>)> {
         ("topic", topic.concat()),
         ("dead_letters", dead.concat()),
         ("clocks", clocks.concat()),
+        ("operator", operator.concat()),
     ]
 }

@@ -106,6 +106,29 @@ pub enum Command {
         /// Its name.
         name: Bytes,
     },
+    /// Drop what is ready in a destination. What is in flight stays.
+    PurgeDestination {
+        /// Its name.
+        name: Bytes,
+        /// Drop what is scheduled for it, too.
+        scheduled: bool,
+    },
+    /// Hand out nothing of a destination, or hand out again.
+    PauseDestination {
+        /// Its name.
+        name: Bytes,
+        /// `true` stops, `false` goes on.
+        paused: bool,
+    },
+    /// Set how much a destination may hold, and for how long. `None` leaves a limit as it is.
+    LimitDestination {
+        /// Its name.
+        name: Bytes,
+        /// Most messages, scheduled ones included; 0 as many as come.
+        max_messages: Option<u64>,
+        /// How old a ready message may grow, ms; 0 as its kind does by default.
+        max_age_ms: Option<u64>,
+    },
     /// Counters of the server.
     Stats,
 }
@@ -168,6 +191,8 @@ pub enum Answer {
     Destinations(Vec<DestinationInfo>),
     /// One destination.
     Destination(DestinationInfo),
+    /// What a purge dropped.
+    Purged(Purged),
     /// Counters by name.
     Stats(Vec<(&'static str, u64)>),
     /// The command as a whole was refused.
@@ -220,6 +245,15 @@ pub struct SchedulePage {
     pub next: Option<Key>,
 }
 
+/// Messages dropped by a purge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Purged {
+    /// They were ready (topics: kept).
+    pub ready: u64,
+    /// They were scheduled.
+    pub scheduled: u64,
+}
+
 /// A destination as told to clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DestinationInfo {
@@ -237,6 +271,12 @@ pub struct DestinationInfo {
     pub consumers: u64,
     /// Topics: the next offset; queues: 0.
     pub next_offset: u64,
+    /// Nothing of it is handed to consumers.
+    pub paused: bool,
+    /// Most messages it holds, scheduled ones included; 0 as many as come.
+    pub max_messages: u64,
+    /// How old a ready message may grow, ms; 0 as its kind does by default.
+    pub max_age_ms: u64,
 }
 
 /// One message on its way to a subscriber.

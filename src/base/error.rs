@@ -61,6 +61,8 @@ codes! {
     TooManyDestinations = 12, "too-many-destinations", "delete unused destinations or raise max_destinations";
     /// The request does not fit the kind of destination.
     WrongKind = 13, "wrong-kind", "use a queue where a queue is needed, a topic where a topic is needed";
+    /// The destination holds as many messages as it may.
+    DestinationFull = 14, "destination-full", "consume, cancel or purge its messages, or raise its limit";
     /// A body over the limit.
     BodyTooLarge = 20, "body-too-large", "send a smaller body, or store it elsewhere and send a reference";
     /// A key or header over the limit, or not UTF-8.

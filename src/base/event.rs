@@ -22,6 +22,48 @@ pub struct BatchMeta {
     pub released: [u32; 2],
 }
 
+/// What operators have decided about a destination. All zero, as it begins, restricts nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Control {
+    /// Nothing is handed to consumers.
+    pub paused: bool,
+    /// Most messages it holds, scheduled ones included; 0 as many as come.
+    pub max_messages: u64,
+    /// How old a ready message may grow, ms; 0 as its kind does by default.
+    pub max_age_ms: u64,
+    /// A scheduled message with a sequence below is dropped when it is met: it has been purged.
+    pub purged_before: u64,
+}
+
+/// Message sequences as they stand in an event: 8 bytes each, little-endian.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sequences<'a>(&'a [u8]);
+
+impl<'a> Sequences<'a> {
+    /// Writes sequences down, for [`Self::from_bytes`].
+    #[must_use]
+    pub fn to_bytes(sequences: &[u64]) -> Vec<u8> {
+        sequences.iter().flat_map(|sequence| sequence.to_le_bytes()).collect()
+    }
+
+    /// The sequences in these bytes; `None` when the bytes end inside one.
+    #[must_use]
+    pub fn from_bytes(bytes: &'a [u8]) -> Option<Self> {
+        bytes.len().is_multiple_of(8).then_some(Self(bytes))
+    }
+
+    /// The bytes they stand in.
+    #[must_use]
+    pub fn as_bytes(self) -> &'a [u8] {
+        self.0
+    }
+
+    /// One after the other.
+    pub fn iter(self) -> impl Iterator<Item = u64> + 'a {
+        self.0.as_chunks::<8>().0.iter().map(|bytes| u64::from_le_bytes(*bytes))
+    }
+}
+
 /// A delivery attempt failed because of this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -46,6 +88,37 @@ pub enum Event<'a> {
     DestinationDeleted {
         /// Its number.
         destination: DestinationId,
+    },
+    /// Messages of a destination were dropped by an operator. Topics drop what is kept by
+    /// [`Event::TopicTrimmed`].
+    DestinationPurged {
+        /// Its number.
+        destination: DestinationId,
+        /// What was ready in a queue is gone, save what is in `spared`.
+        ready: bool,
+        /// What was scheduled is gone.
+        scheduled: bool,
+        /// All of them were accepted before this sequence.
+        before: u64,
+        /// What was in flight stays. Who holds a message is not known after a restart, so the fact
+        /// itself has to say which ones were out.
+        spared: Sequences<'a>,
+    },
+    /// A destination stopped handing out messages, or began again.
+    DestinationPaused {
+        /// Its number.
+        destination: DestinationId,
+        /// It stopped.
+        paused: bool,
+    },
+    /// A destination got other limits.
+    DestinationLimited {
+        /// Its number.
+        destination: DestinationId,
+        /// Most messages it holds; 0 as many as come.
+        max_messages: u64,
+        /// How old a ready message may grow, ms; 0 as its kind does by default.
+        max_age_ms: u64,
     },
     /// A message was accepted.
     Produced {
@@ -106,7 +179,7 @@ pub enum Event<'a> {
         /// The dead letter destination it moved to.
         destination: DestinationId,
     },
-    /// A message's time to live passed.
+    /// A message's time to live passed, or the age that its destination allows.
     Expired {
         /// Which.
         id: MessageId,
@@ -178,6 +251,8 @@ pub enum Event<'a> {
         scheduled: u64,
         /// Ready messages that lie in the store.
         ready: u64,
+        /// What operators have decided about it.
+        control: Control,
     },
     /// Checkpoint: a lane of a queue as it stands.
     LaneRestored {

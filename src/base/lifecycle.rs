@@ -28,7 +28,7 @@ pub enum State {
     Acknowledged = 4,
     /// Cancelled before it was due.
     Cancelled = 5,
-    /// Its time to live passed before it was delivered.
+    /// Its time to live passed before it was delivered, or the age that its destination allows.
     Expired = 6,
     /// Given up after too many failures; it is in the dead letters of its destination.
     Dead = 7,

@@ -99,6 +99,10 @@ pub const FIRE_PER_STEP_MAX: usize = 8_192;
 pub const DELIVER_PER_STEP_MAX: usize = 8_192;
 /// Messages one topic drops in one step: more than a step can bring, so none grows beyond its bound.
 pub const TRIM_PER_STEP_MAX: usize = 1 << 17;
+/// Ready messages that grew too old and are dropped in one step, before anybody met them.
+pub const EXPIRE_PER_STEP_MAX: usize = 8_192;
+/// Most messages in flight of a queue that is purged: the journal has to name each.
+pub const PURGE_IN_FLIGHT_MAX: usize = 1 << 19;
 /// Bytes of events in one step after which no further command is taken.
 pub const STEP_BYTES_SOFT_MAX: usize = 2 * 1024 * 1024;
 /// Requests taken in one step; large ones count as many.
@@ -158,6 +162,8 @@ const _: () = {
     assert!(SEGMENT_BYTES as usize > JOURNAL_PAYLOAD_MAX + 4 * FRAME_ALIGN);
     // The shortest event of an accepted message has 29 bytes and its content.
     assert!(TRIM_PER_STEP_MAX > STEP_BYTES_SOFT_MAX / 29 + BATCH_ITEMS_MAX + 2 * FIRE_PER_STEP_MAX);
+    // What a purge leaves alone is named in one event, 8 bytes each.
+    assert!(PURGE_IN_FLIGHT_MAX * 8 + 64 < FRAME_BYTES_MAX);
     assert!(STORE_VALUE_BYTES_MAX > CONTENT_BYTES_MAX + 64 * 1024);
     assert!(BODY_BYTES_MAX < SUBSCRIPTION_BYTES_IN_FLIGHT_MAX);
     assert!(PAGE_BYTES_MAX + CONTENT_BYTES_MAX < FRAME_BYTES_MAX);

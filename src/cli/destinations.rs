@@ -5,11 +5,12 @@ use clap::Args;
 use crate::base::command::DestinationInfo;
 use crate::cli::Server;
 use crate::cli::failure::Failure;
-use crate::cli::output::{DestinationLine, Out};
+use crate::cli::output::{DestinationLine, Out, show_limits};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-JSON: {name, kind, scheduled, ready, in_flight, consumers, next_offset}, one object a line
+JSON: {name, kind, scheduled, ready, in_flight, consumers, next_offset, paused, max_messages,
+max_age_ms}, one object a line; limits of 0 are none
 
 Examples:
   postdate destinations
@@ -39,7 +40,13 @@ impl Destinations {
 fn show(info: &DestinationInfo) -> String {
     let numbers = [info.scheduled, info.ready, info.in_flight, info.consumers];
     let texts = numbers.map(|number| number.to_string());
-    row(&info.name, [&texts[0], &texts[1], &texts[2], &texts[3]])
+    let mut line = row(&info.name, [&texts[0], &texts[1], &texts[2], &texts[3]]);
+    let paused = if info.paused { "paused" } else { "" };
+    for note in [paused, &show_limits(info)].into_iter().filter(|note| !note.is_empty()) {
+        line.push_str("  ");
+        line.push_str(note);
+    }
+    line
 }
 
 fn row(name: &str, [scheduled, ready, in_flight, consumers]: [&str; 4]) -> String {

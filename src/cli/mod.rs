@@ -5,16 +5,22 @@ mod bench;
 mod cancel;
 mod config;
 mod connect;
+mod create;
+mod delete;
 mod destinations;
 mod failure;
+mod limit;
 mod lines;
 mod list;
 mod logging;
 mod output;
+mod pause;
 mod progress;
 mod publish;
+mod purge;
 mod query;
 mod reschedule;
+mod resume;
 mod serve;
 mod stats;
 mod subscribe;
@@ -86,6 +92,18 @@ enum Command {
     List(list::List),
     /// List destinations with their counts
     Destinations(destinations::Destinations),
+    /// Create a destination
+    Create(create::Create),
+    /// Delete a destination and everything in it
+    Delete(delete::Delete),
+    /// Drop the messages of a destination
+    Purge(purge::Purge),
+    /// Hand out nothing of a destination for now
+    Pause(pause::Pause),
+    /// Hand out messages of a paused destination again
+    Resume(resume::Resume),
+    /// Limit how much a destination holds, and for how long
+    Limit(limit::Limit),
     /// Show the counters of the server
     Stats(stats::Stats),
     /// Check a data directory offline, changing nothing
@@ -134,6 +152,12 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Reschedule(command) => client_runtime(command.run(out)),
         Command::List(command) => client_runtime(command.run(out)),
         Command::Destinations(command) => client_runtime(command.run(out)),
+        Command::Create(command) => client_runtime(command.run(out)),
+        Command::Delete(command) => client_runtime(command.run(out)),
+        Command::Purge(command) => client_runtime(command.run(out)),
+        Command::Pause(command) => client_runtime(command.run(out)),
+        Command::Resume(command) => client_runtime(command.run(out)),
+        Command::Limit(command) => client_runtime(command.run(out)),
         Command::Stats(command) => client_runtime(command.run(out)),
     }
 }

@@ -6,7 +6,8 @@ use serde::Serialize;
 
 use crate::base::command::{DestinationInfo, Status, Verdict};
 use crate::base::lifecycle::State;
-use crate::cli::time::{show_distance, show_time};
+use crate::cli::failure::Failure;
+use crate::cli::time::{show_distance, show_duration, show_time};
 
 /// Buffered stdout, for people or for programs.
 #[derive(Debug)]
@@ -177,6 +178,9 @@ pub(crate) struct DestinationLine<'a> {
     in_flight: u64,
     consumers: u64,
     next_offset: u64,
+    paused: bool,
+    max_messages: u64,
+    max_age_ms: u64,
 }
 
 impl<'a> From<&'a DestinationInfo> for DestinationLine<'a> {
@@ -189,8 +193,54 @@ impl<'a> From<&'a DestinationInfo> for DestinationLine<'a> {
             in_flight: info.in_flight,
             consumers: info.consumers,
             next_offset: info.next_offset,
+            paused: info.paused,
+            max_messages: info.max_messages,
+            max_age_ms: info.max_age_ms,
         }
     }
+}
+
+/// The limits of a destination for people; empty when it has none.
+pub(crate) fn show_limits(info: &DestinationInfo) -> String {
+    let mut parts = Vec::new();
+    if info.max_messages != 0 {
+        parts.push(format!("at most {}", count_of(info.max_messages, "message")));
+    }
+    if info.max_age_ms != 0 {
+        parts.push(format!("at most {} old", show_duration(info.max_age_ms)));
+    }
+    parts.join(", ")
+}
+
+/// A line of `create --json`, `delete --json`, `pause --json` and `resume --json`.
+#[derive(Debug, Serialize)]
+pub(crate) struct DoneLine<'a> {
+    pub(crate) destination: &'a str,
+    pub(crate) answer: &'static str,
+}
+
+impl DoneLine<'_> {
+    /// Writes it as the one result of a command.
+    pub(crate) fn write(&self, out: &mut Out) -> Result<(), Failure> {
+        out.either(self, || format!("{}  {}", self.destination, self.answer))?;
+        Ok(out.flush()?)
+    }
+}
+
+/// A line of `purge --json`.
+#[derive(Debug, Serialize)]
+pub(crate) struct PurgedLine<'a> {
+    pub(crate) destination: &'a str,
+    pub(crate) ready: u64,
+    pub(crate) scheduled: u64,
+}
+
+/// A line of `limit --json`.
+#[derive(Debug, Serialize)]
+pub(crate) struct LimitLine<'a> {
+    pub(crate) destination: &'a str,
+    pub(crate) max_messages: u64,
+    pub(crate) max_age_ms: u64,
 }
 
 /// A number with its thousands apart.

@@ -70,11 +70,27 @@ fn the_json_keys_are_the_contract() {
         in_flight: 3,
         consumers: 4,
         next_offset: 5,
+        paused: true,
+        max_messages: 6,
+        max_age_ms: 90_000,
     };
     assert_eq!(
         keys(&DestinationLine::from(&info)),
-        ["consumers", "in_flight", "kind", "name", "next_offset", "ready", "scheduled"]
+        [
+            "consumers",
+            "in_flight",
+            "kind",
+            "max_age_ms",
+            "max_messages",
+            "name",
+            "next_offset",
+            "paused",
+            "ready",
+            "scheduled"
+        ]
     );
+    assert_eq!(show_limits(&info), "at most 6 messages, at most 1m30s old");
+    assert_eq!(show_limits(&DestinationInfo { max_messages: 0, max_age_ms: 0, ..info }), "");
 }
 
 #[test]

@@ -28,11 +28,20 @@ pub(crate) fn duration_ms(text: &str) -> Result<u64, String> {
 /// A bare number is refused: who writes `10` means seconds as often as ms, and would find out by
 /// a message that came too early.
 pub(crate) fn delay_in(text: &str) -> Result<Delay, String> {
+    Ok(Delay::After(with_unit_ms(text)?.cast_signed()))
+}
+
+/// The age of `--max-age`, in ms; a bare number other than 0 is refused here too.
+pub(crate) fn age(text: &str) -> Result<u64, String> {
+    with_unit_ms(text)
+}
+
+fn with_unit_ms(text: &str) -> Result<u64, String> {
     let bare = text.trim();
     if bare != "0" && !bare.is_empty() && bare.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(format!("`{text}` has no unit; write {bare}s or {bare}ms"));
     }
-    Ok(Delay::After(duration_ms(text)?.cast_signed()))
+    duration_ms(text)
 }
 
 /// The delay of `--at`.

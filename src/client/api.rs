@@ -409,16 +409,16 @@ impl Client {
     }
 
     /// A name as it travels. What else is wrong with it is the server's to judge.
-    fn name(&self, name: &str) -> Result<Bytes, Error> {
+    pub(super) fn name(&self, name: &str) -> Result<Bytes, Error> {
         check_length(name)?;
         Ok(Bytes::copy_from_slice(name.as_bytes()))
     }
 
-    async fn ask(&self, command: Command, repeatable: bool) -> Result<Reply, Error> {
+    pub(super) async fn ask(&self, command: Command, repeatable: bool) -> Result<Reply, Error> {
         ask(self.shared(), command, repeatable).await
     }
 
-    async fn done(&self, command: Command) -> Result<(), Error> {
+    pub(super) async fn done(&self, command: Command) -> Result<(), Error> {
         match self.ask(command, false).await? {
             Reply::Answer(Answer::Done) => Ok(()),
             other => Err(unexpected(&other)),

@@ -32,6 +32,7 @@
 
 mod api;
 mod ask;
+mod control;
 mod driver;
 mod error;
 mod held;
@@ -52,7 +53,7 @@ use crate::base::error::ClientError;
 
 pub use api::{Client, Fetched};
 pub use error::Error;
-pub use options::{ClientOptions, ListQuery, SubscribeOptions};
+pub use options::{ClientOptions, Limits, ListQuery, SubscribeOptions};
 pub use subscription::{Received, Subscription};
 
 /// Hands tagged requests to a session of this process; dropping it ends the session.

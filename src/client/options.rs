@@ -130,3 +130,21 @@ impl Default for ListQuery {
         }
     }
 }
+
+/// Limits of a destination. What is `None` stays as it is.
+///
+/// ```
+/// use std::time::Duration;
+/// use postdate::client::Limits;
+///
+/// let week = Duration::from_secs(7 * 24 * 3600);
+/// let limits = Limits { max_messages: Some(0), max_age: Some(week) };
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Limits {
+    /// Most messages, scheduled, ready and in flight; one more is refused. 0: as many as come.
+    pub max_messages: Option<u64>,
+    /// How old a ready message may grow before it expires. Zero: as its kind does by default, in a
+    /// queue for ever.
+    pub max_age: Option<Duration>,
+}

@@ -3,7 +3,7 @@
 //! Little-endian. An event is a tag byte and its fields; texts and byte runs carry their length in
 //! front. Message ids are 16 bytes, most significant first.
 
-use crate::base::event::{Event, FailureReason};
+use crate::base::event::{Control, Event, FailureReason, Sequences};
 use crate::base::id::{DestinationId, MessageId};
 use crate::base::lifecycle::State;
 use crate::base::time::ClockKind;
@@ -12,6 +12,9 @@ const FLAG_AT_ONCE: u8 = 1;
 const FLAG_WALL: u8 = 2;
 const FLAG_EXPIRES: u8 = 4;
 const FLAG_DEDUP: u8 = 8;
+
+const FLAG_READY: u8 = 1;
+const FLAG_SCHEDULED: u8 = 2;
 
 /// Why bytes are not an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -102,9 +105,10 @@ pub fn encode(event: &Event<'_>, out: &mut Vec<u8>) {
             next_offset,
             scheduled,
             ready,
+            control,
         } => {
             w.u8(15).u32(destination.0).u64(first_offset).u64(next_offset).u64(scheduled);
-            w.u64(ready).short(name.as_bytes());
+            w.u64(ready).control(control).short(name.as_bytes());
         }
         Event::Restored {
             id,
@@ -136,6 +140,18 @@ pub fn encode(event: &Event<'_>, out: &mut Vec<u8>) {
         }
         Event::ChunkRestored { destination, end, bytes, since_mono_ms } => {
             w.u8(21).u32(destination.0).u64(end).u64(bytes).u64(since_mono_ms);
+        }
+        // 22 to 31 are left to what the storage of messages has to say.
+        Event::DestinationPurged { destination, ready, scheduled, before, spared } => {
+            let ready = if ready { FLAG_READY } else { 0 };
+            let scheduled = if scheduled { FLAG_SCHEDULED } else { 0 };
+            w.u8(32).u8(ready | scheduled).u32(destination.0).u64(before).long(spared.as_bytes());
+        }
+        Event::DestinationPaused { destination, paused } => {
+            w.u8(33).u8(u8::from(paused)).u32(destination.0);
+        }
+        Event::DestinationLimited { destination, max_messages, max_age_ms } => {
+            w.u8(34).u32(destination.0).u64(max_messages).u64(max_age_ms);
         }
     }
 }
@@ -210,6 +226,7 @@ pub fn decode<'a>(rest: &mut &'a [u8]) -> Result<Event<'a>, EventError> {
             next_offset: r.u64()?,
             scheduled: r.u64()?,
             ready: r.u64()?,
+            control: r.control()?,
             name: r.name()?,
         },
         16 => {
@@ -250,6 +267,25 @@ pub fn decode<'a>(rest: &mut &'a [u8]) -> Result<Event<'a>, EventError> {
             bytes: r.u64()?,
             since_mono_ms: r.u64()?,
         },
+        32 => {
+            let flags = r.u8()?;
+            if flags & !(FLAG_READY | FLAG_SCHEDULED) != 0 {
+                return Err(EventError::Unknown(flags));
+            }
+            Event::DestinationPurged {
+                ready: flags & FLAG_READY != 0,
+                scheduled: flags & FLAG_SCHEDULED != 0,
+                destination: r.destination()?,
+                before: r.u64()?,
+                spared: Sequences::from_bytes(r.long()?).ok_or(EventError::Cut)?,
+            }
+        }
+        33 => Event::DestinationPaused { paused: r.flag()?, destination: r.destination()? },
+        34 => Event::DestinationLimited {
+            destination: r.destination()?,
+            max_messages: r.u64()?,
+            max_age_ms: r.u64()?,
+        },
         other => return Err(EventError::Unknown(other)),
     };
     *rest = r.0;
@@ -288,6 +324,10 @@ impl Writer<'_> {
     }
     fn id(&mut self, id: MessageId) -> &mut Self {
         self.bytes(&id.to_bytes())
+    }
+    fn control(&mut self, control: Control) -> &mut Self {
+        let Control { paused, max_messages, max_age_ms, purged_before } = control;
+        self.u8(u8::from(paused)).u64(max_messages).u64(max_age_ms).u64(purged_before)
     }
     fn short(&mut self, bytes: &[u8]) -> &mut Self {
         debug_assert!(bytes.len() <= usize::from(u16::MAX));
@@ -328,6 +368,20 @@ impl<'a> Reader<'a> {
     }
     fn destination(&mut self) -> Result<DestinationId, EventError> {
         self.u32().map(DestinationId)
+    }
+    fn flag(&mut self) -> Result<bool, EventError> {
+        match self.u8()? {
+            flag @ (0 | 1) => Ok(flag == 1),
+            other => Err(EventError::Unknown(other)),
+        }
+    }
+    fn control(&mut self) -> Result<Control, EventError> {
+        Ok(Control {
+            paused: self.flag()?,
+            max_messages: self.u64()?,
+            max_age_ms: self.u64()?,
+            purged_before: self.u64()?,
+        })
     }
     fn short(&mut self) -> Result<&'a [u8], EventError> {
         let len = self.u16()?;

@@ -33,6 +33,20 @@ impl Engine {
             | Event::Restored { .. }
             | Event::Counters { .. } => self.apply_restored(event),
             Event::DestinationDeleted { destination } => self.apply_deleted(destination),
+            Event::DestinationPurged { destination, ready, scheduled, before, spared } => {
+                if ready {
+                    self.apply_purged_ready(destination, spared);
+                }
+                if scheduled {
+                    self.apply_purged_scheduled(destination, before);
+                }
+            }
+            Event::DestinationPaused { destination, paused } => {
+                self.apply_paused(destination, paused);
+            }
+            Event::DestinationLimited { destination, max_messages, max_age_ms } => {
+                self.apply_limited(destination, max_messages, max_age_ms);
+            }
             Event::Produced { .. } => self.apply_produced(event),
             Event::Cancelled { id, destination, due_ms } => {
                 self.apply_cancelled(id, destination, due_ms);
@@ -125,9 +139,9 @@ impl Engine {
         }
     }
 
-    /// Drops what is scheduled for a destination that is gone, so that its memory comes back now
-    /// and not when it would have been due. Walks all live messages.
-    fn drop_scheduled_of(&mut self, id: DestinationId) {
+    /// Drops what is scheduled for a destination that is gone or purged, so that its memory comes
+    /// back now and not when it would have been due. Walks all live messages.
+    pub(super) fn drop_scheduled_of(&mut self, id: DestinationId) {
         for sequence in self.messages.sequences() {
             let entry = self.messages.get(sequence);
             let theirs = |e: &&Entry| e.destination == id && e.state == State::Scheduled;

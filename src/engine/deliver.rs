@@ -24,6 +24,10 @@ impl Engine {
             let Some(id) = self.active.pop_front() else { return };
             let turn = left.min(TURN);
             let Some(destination) = self.destination_mut(id) else { continue };
+            if destination.control.paused {
+                destination.active = false;
+                continue;
+            }
             let queue = destination.kind.is_queue();
             let used = if queue {
                 self.serve_queue(id, turn, sink)
@@ -73,7 +77,7 @@ impl Engine {
             {
                 self.handed.push((id, lane));
             }
-            if entry.expires_mono_ms != 0 && entry.expires_mono_ms <= self.now.mono_ms {
+            if self.has_expired(entry) {
                 let id = self.id_of(sequence, entry.id_due_ms);
                 self.totals.expired += 1;
                 self.emit(&Event::Expired { id }, sink);

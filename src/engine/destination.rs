@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::base::destination::Kind;
+use crate::base::event::Control;
 use crate::base::id::{DestinationId, Key};
 use crate::base::lifecycle::State;
 use crate::base::limits;
@@ -23,6 +24,8 @@ pub(super) struct Destination {
     pub(super) scheduled: u64,
     pub(super) ready: u64,
     pub(super) in_flight: u64,
+    /// What operators have decided about it.
+    pub(super) control: Control,
     pub(super) queue: Queue,
     pub(super) topic: Topic,
     /// Attached subscriptions.
@@ -42,6 +45,7 @@ impl Destination {
             scheduled: 0,
             ready: 0,
             in_flight: 0,
+            control: Control::default(),
             queue: Queue::default(),
             topic: Topic { first_offset: 1, hot_from: 1, ..Topic::default() },
             subscribers: Vec::new(),
@@ -190,11 +194,14 @@ impl Queue {
         sequence.map_or(Head::Empty, |sequence| Head::Lane(lane as u8, sequence))
     }
 
-    /// The first of a lane that is in memory.
+    /// The first of a lane, if it is in memory. What lies below stands before what came since.
     pub(super) fn first_in(&self, lane: u8) -> Option<u64> {
-        let at = usize::from(lane);
-        let thawed = self.marks.as_deref().and_then(|marks| marks[at].thawed.front());
-        thawed.or_else(|| self.lanes[at].front()).copied()
+        let first = self.lanes[usize::from(lane)].front();
+        let Some(marks) = self.marks_of(lane) else { return first.copied() };
+        match marks.thawed.front() {
+            None if marks.unread_from().is_some() => None,
+            thawed => thawed.or(first).copied(),
+        }
     }
 
     /// Takes the first of a lane that is in memory out, whatever lies before it below.
@@ -300,6 +307,47 @@ impl Queue {
             }
             // What was read back and not handed out is read again.
             marks.thawed_to = marks.handed_to;
+        }
+        for lane in 0..LANES {
+            self.settle(lane);
+        }
+    }
+
+    /// Takes from the front of what came back and of each lane, at most `most`, for as long as
+    /// `take` says yes. A lane that goes on below is left alone from there on. Returns how many it
+    /// took.
+    pub(super) fn take_heads(&mut self, most: usize, mut take: impl FnMut(Head) -> bool) -> usize {
+        let mut taken = 0;
+        for lane in 0..=limits::PRIORITY_MAX {
+            let back = limits::PRIORITY_MAX - lane;
+            let from = (back, Key::default());
+            while taken < most
+                && let Some(&first) = self.returned.range(from..).next()
+                && first.0 == back
+                && take(Head::Returned(first.1.sequence))
+            {
+                self.returned.remove(&first);
+                self.len -= 1;
+                taken += 1;
+            }
+            while taken < most
+                && let Some(first) = self.first_in(lane)
+                && take(Head::Lane(lane, first))
+            {
+                self.take_first(lane);
+                taken += 1;
+            }
+        }
+        taken
+    }
+
+    /// Everything that lies below, or is on its way there, was consumed: nothing has a higher
+    /// position than `to`.
+    pub(super) fn consume_below(&mut self, to: u64) {
+        for marks in self.marks.iter_mut().flat_map(|marks| marks.iter_mut()) {
+            if marks.frozen > 0 || marks.cold_to > marks.handed_to {
+                marks.handed_to = to;
+            }
         }
         for lane in 0..LANES {
             self.settle(lane);

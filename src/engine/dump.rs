@@ -28,6 +28,7 @@ impl Engine {
                 next_offset: d.topic.next_offset(),
                 scheduled: d.scheduled,
                 ready: d.ready + in_flight,
+                control: d.control,
             });
         }
         self.dump_durables(&mut |event| sink.record(event));

@@ -5,7 +5,7 @@ use crate::base::id::{DestinationId, Key, SessionId};
 use crate::base::time::{ClockKind, Now};
 
 use super::Engine;
-use super::destination::Kept;
+use super::destination::{Destination, Kept};
 use super::messages::SlotId;
 use super::subscription::Role;
 
@@ -247,10 +247,12 @@ impl Engine {
     /// The first offset that a topic should keep, if it should not keep all; at most `limit`
     /// messages in memory are looked at. What lies below goes by the chunk.
     fn trim_point(&self, id: DestinationId, limit: u64) -> Option<u64> {
-        let topic = &self.destination(id)?.topic;
-        let old = |since_mono_ms: u64| {
-            since_mono_ms.saturating_add(self.config.topic_age_ms) < self.now.mono_ms
+        let Destination { topic, control, .. } = self.destination(id)?;
+        let age_ms = match control.max_age_ms {
+            0 => self.config.topic_age_ms,
+            ms => ms,
         };
+        let old = |since_mono_ms: u64| since_mono_ms.saturating_add(age_ms) < self.now.mono_ms;
         let (mut first, mut bytes) = (topic.first_offset, topic.bytes);
         for chunk in &topic.chunks {
             let count_without = topic.next_offset() - chunk.end;

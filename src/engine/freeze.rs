@@ -28,6 +28,7 @@ pub struct Frozen {
     open: Vec<(u64, Entry)>,
     kinds: Vec<Option<Kind>>,
     marks: BTreeMap<(DestinationId, u8), u64>,
+    purged: BTreeMap<DestinationId, u64>,
     chunks: Vec<TopicChunk>,
     state: Vec<u8>,
     meta: BatchMeta,
@@ -98,9 +99,13 @@ impl Engine {
     pub fn freeze(&mut self, encode: &dyn Fn(&Event<'_>, &mut Vec<u8>)) -> Frozen {
         let mut destinations = Vec::new();
         let mut marks = BTreeMap::new();
+        let mut purged = BTreeMap::new();
         let mut chunks = Vec::new();
         for destination in self.destinations.iter_mut().flatten() {
             destination.queue.freeze();
+            if destination.control.purged_before > 0 {
+                purged.insert(destination.id, destination.control.purged_before);
+            }
             for (lane, lane_marks) in destination.queue.all_marks() {
                 if lane_marks.handed_to > 0 {
                     marks.insert((destination.id, lane), lane_marks.handed_to);
@@ -142,6 +147,7 @@ impl Engine {
             open,
             kinds: self.destinations.iter().map(|d| d.as_ref().map(|d| d.kind)).collect(),
             marks,
+            purged,
             chunks,
             state,
             meta: BatchMeta { released: [0; 2], ..self.batch_meta() },
@@ -204,6 +210,7 @@ impl Engine {
                     next_offset: d.topic.next_offset(),
                     scheduled: d.scheduled - scheduled,
                     ready: d.ready - ready,
+                    control: d.control,
                 },
                 &mut out,
             );
@@ -426,6 +433,13 @@ impl Frozen {
     #[must_use]
     pub fn consumed(&self) -> &BTreeMap<(DestinationId, u8), u64> {
         &self.marks
+    }
+
+    /// Scheduled messages of these destinations with a sequence below have been purged: merges may
+    /// leave them out.
+    #[must_use]
+    pub fn purged(&self) -> &BTreeMap<DestinationId, u64> {
+        &self.purged
     }
 
     /// Kinds of the destinations by number; `None` is gone.

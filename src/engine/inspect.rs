@@ -157,6 +157,9 @@ impl Engine {
             in_flight: d.in_flight,
             consumers: d.subscribers.len() as u64,
             next_offset: if d.kind.is_queue() { 0 } else { d.topic.next_offset() },
+            paused: d.control.paused,
+            max_messages: d.control.max_messages,
+            max_age_ms: d.control.max_age_ms,
         })
     }
 
@@ -199,6 +202,7 @@ impl Engine {
             ("rescheduled_total", t.rescheduled),
             ("dead_total", t.dead),
             ("expired_total", t.expired),
+            ("purged_total", t.purged),
         ]
     }
 }

@@ -15,6 +15,7 @@
 mod acknowledge;
 mod apply;
 mod attach;
+mod control;
 mod cursor;
 mod dedup;
 mod deliver;
@@ -43,6 +44,7 @@ use crate::base::limits;
 use crate::base::stored::Want;
 use crate::base::time::{ClockKind, Now};
 
+use control::Sweep;
 use dedup::Dedup;
 use destination::Destination;
 use freeze::Freezing;
@@ -79,6 +81,7 @@ struct Totals {
     rescheduled: u64,
     dead: u64,
     expired: u64,
+    purged: u64,
 }
 
 /// One shard's state and rules.
@@ -118,6 +121,8 @@ pub struct Engine {
     grown: Vec<DestinationId>,
     /// When topics are next swept for old messages, ms.
     next_sweep_mono_ms: u64,
+    /// The look for queue messages past their age.
+    sweep: Sweep,
     lease_timers: BTreeSet<(u64, SlotId)>,
     /// Lanes handed out since a journaled event last said so.
     handed: Vec<(DestinationId, u8)>,
@@ -171,6 +176,7 @@ impl Engine {
             active: VecDeque::new(),
             grown: Vec::new(),
             next_sweep_mono_ms: 0,
+            sweep: Sweep::default(),
             lease_timers: BTreeSet::new(),
             handed: Vec::new(),
             frozen_tombs: None,
@@ -239,6 +245,15 @@ impl Engine {
                 let info = self.describe(id).ok_or(Code::DestinationNotFound)?;
                 Ok(Answer::Destination(info))
             }),
+            Command::PurgeDestination { name, scheduled } => {
+                self.purge_destination(&name, scheduled, sink)
+            }
+            Command::PauseDestination { name, paused } => {
+                self.pause_destination(&name, paused, sink)
+            }
+            Command::LimitDestination { name, max_messages, max_age_ms } => {
+                self.limit_destination(&name, max_messages, max_age_ms, sink)
+            }
             Command::Stats => Ok(Answer::Stats(self.stats())),
         };
         let answer = answer.unwrap_or_else(Answer::Failed);
@@ -262,7 +277,10 @@ impl Engine {
     /// Whether the next step has something to do without any new input.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        !self.active.is_empty() || !self.grown.is_empty() || !self.wants.is_empty()
+        !self.active.is_empty()
+            || !self.grown.is_empty()
+            || !self.wants.is_empty()
+            || self.sweep.under_way()
     }
 
     /// How long nothing will happen by itself, in ms from the current step's time. `None`: for

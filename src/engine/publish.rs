@@ -132,6 +132,7 @@ impl Engine {
             self.totals.duplicates += 1;
             return Ok(Produced { id, duplicate: true });
         }
+        self.check_room(destination)?;
         let bytes = message.content.len() as u64 + MESSAGE_OVERHEAD_BYTES;
         if self.memory_bytes + bytes > self.config.memory * limits::MEMORY_TIMES_MAX {
             return Err(Code::MemoryFull.into());

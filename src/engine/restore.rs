@@ -45,6 +45,7 @@ impl Engine {
                 next_offset,
                 scheduled,
                 ready,
+                control,
             } => {
                 self.add_destination(id, name);
                 if let Some(destination) = self.destination_mut(id) {
@@ -52,6 +53,7 @@ impl Engine {
                     destination.topic.hot_from = next_offset;
                     destination.scheduled = scheduled;
                     destination.ready = ready;
+                    destination.control = control;
                 }
             }
             Event::LaneRestored { destination, lane, handed_to, cold_to } => {

@@ -152,12 +152,14 @@ impl Engine {
     /// no more.
     pub fn thaw_lane(&mut self, id: DestinationId, lane: u8, rows: &[Stored<'_>], end: bool) {
         let Some(state) = self.destination(id).map(|d| d.resting_state()) else { return };
+        let handed_to = self.destination(id).and_then(|d| Some(d.queue.marks_of(lane)?.handed_to));
         let mut last = 0;
         for row in rows {
             let Place::Ready { position, .. } = row.place else { continue };
             last = position;
             let sequence = row.id.sequence();
-            if !self.counts(row) {
+            // A purge may have been faster than the read.
+            if !self.counts(row) || Some(position) <= handed_to {
                 continue;
             }
             match self.messages.get(sequence) {
@@ -369,14 +371,17 @@ impl Engine {
     }
 
     /// Whether no tombstone says that this row counts no more. What belongs to a destination that
-    /// is gone counts no more either.
+    /// is gone counts no more either, nor what was purged while it was scheduled.
     pub(super) fn counts(&self, row: &Stored<'_>) -> bool {
         self.tombs.get(&row.id.sequence()) != Some(&row.place)
             && self
                 .frozen_tombs
                 .as_ref()
                 .is_none_or(|t| t.get(&row.id.sequence()) != Some(&row.place))
-            && self.destination(row.destination).is_some()
+            && self.destination(row.destination).is_some_and(|destination| match row.place {
+                Place::Scheduled(key) => key.sequence >= destination.control.purged_before,
+                Place::Ready { .. } => true,
+            })
     }
 
     fn insert_thawed(&mut self, row: &Stored<'_>, state: State) -> u64 {

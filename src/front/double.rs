@@ -8,11 +8,12 @@ use parking_lot::Mutex;
 
 use super::{OpenSession, Submit};
 use crate::base::command::{
-    Answer, Command, Delivery, DestinationInfo, Outgoing, Produced, SchedulePage, StartAt, Status,
-    Subscribe, Verdict,
+    Answer, Command, Delivery, DestinationInfo, Outgoing, Produced, Purged, SchedulePage, StartAt,
+    Status, Subscribe, Verdict,
 };
 use crate::base::destination::{self, Kind};
 use crate::base::error::{ClientError, Code};
+use crate::base::event::Control;
 use crate::base::id::MessageId;
 use crate::base::lifecycle::State;
 use crate::base::message::{Delay, NewMessage};
@@ -51,6 +52,8 @@ struct Inner {
     ready: BTreeMap<Arc<str>, VecDeque<MessageId>>,
     topics: BTreeMap<Arc<str>, Vec<MessageId>>,
     dedup: HashMap<(Arc<str>, Vec<u8>), MessageId>,
+    /// Told again, and otherwise without effect.
+    controls: BTreeMap<Arc<str>, Control>,
     hold: bool,
     held: Vec<(u64, Outgoing)>,
     latched: Option<ClientError>,
@@ -263,6 +266,23 @@ impl Inner {
                 self.ready.get(name).ok_or(Code::DestinationNotFound)?;
                 Answer::Destination(self.info(name))
             }
+            Command::PurgeDestination { name, scheduled } => {
+                Answer::Purged(self.purge(&name, scheduled)?)
+            }
+            Command::PauseDestination { name, paused } => {
+                let (name, _) = destination::parse(&name)?;
+                self.ready.get(name).ok_or(Code::DestinationNotFound)?;
+                self.controls.entry(name.into()).or_default().paused = paused;
+                Answer::Done
+            }
+            Command::LimitDestination { name, max_messages, max_age_ms } => {
+                let (name, _) = destination::parse(&name)?;
+                self.ready.get(name).ok_or(Code::DestinationNotFound)?;
+                let control = self.controls.entry(name.into()).or_default();
+                control.max_messages = max_messages.unwrap_or(control.max_messages);
+                control.max_age_ms = max_age_ms.unwrap_or(control.max_age_ms);
+                Answer::Destination(self.info(name))
+            }
             Command::Stats => Answer::Stats(vec![("requests", self.requests as u64)]),
         })
     }
@@ -431,7 +451,26 @@ impl Inner {
         }
     }
 
+    /// Drops messages of a queue.
+    fn purge(&mut self, name: &[u8], scheduled: bool) -> Result<Purged, ClientError> {
+        let (name, _) = destination::parse(name)?;
+        self.ready.get_mut(name).ok_or(Code::DestinationNotFound)?.clear();
+        let mut purged = Purged::default();
+        self.messages.retain(|_, message| {
+            let dropped = match message.state {
+                _ if &*message.destination != name => return true,
+                State::Ready => &mut purged.ready,
+                State::Scheduled if scheduled => &mut purged.scheduled,
+                _ => return true,
+            };
+            *dropped += 1;
+            false
+        });
+        Ok(purged)
+    }
+
     fn info(&self, name: &str) -> DestinationInfo {
+        let control = self.controls.get(name).copied().unwrap_or_default();
         let count = |state| {
             let here = self.messages.values().filter(|m| &*m.destination == name);
             here.filter(|m| m.state == state).count() as u64
@@ -444,6 +483,9 @@ impl Inner {
             in_flight: count(State::InFlight),
             consumers: 0,
             next_offset: 0,
+            paused: control.paused,
+            max_messages: control.max_messages,
+            max_age_ms: control.max_age_ms,
         }
     }
 

@@ -19,6 +19,9 @@ use super::error::ShardError;
 /// Record kind: where the message with a sequence stands, when its id does not say so.
 pub(super) const KIND_PLACE: u8 = 1;
 
+/// Rows of messages: where they stand and their values.
+pub(super) type Rows = Vec<(Place, Vec<u8>)>;
+
 /// No row has a higher key.
 const END: Key = Key { due_ms: u64::MAX, sequence: u64::MAX };
 
@@ -142,7 +145,7 @@ impl Below {
         from: u64,
         to: u64,
         limit: usize,
-    ) -> Result<(Vec<(Place, Vec<u8>)>, bool), ShardError> {
+    ) -> Result<(Rows, bool), ShardError> {
         let first = ReadyKey { destination, lane, position: from };
         let mut cursor = self.version.cursor(Family::Ready, &key::ready(first));
         let mut rows = Vec::new();
@@ -202,31 +205,31 @@ impl Below {
         Ok(())
     }
 
-    /// Hands in whatever a command needs beyond memory.
+    /// Hands in whatever a command needs beyond memory. Returns how often the store was asked.
     pub(super) fn prepare(
         &mut self,
         engine: &mut Engine,
         command: &Command,
-    ) -> Result<(), ShardError> {
+    ) -> Result<usize, ShardError> {
         let look = matches!(command, Command::Query { .. });
         let mut ids = Vec::new();
         engine.missing(command, &mut ids);
-        for id in ids {
-            self.hand_in(engine, id, look)?;
+        for id in &ids {
+            self.hand_in(engine, *id, look)?;
         }
         match engine.looks_at(command) {
-            None => Ok(()),
+            None => {}
             Some(Look::Topic { destination, from, limit }) => {
                 let (rows, _) = self.lane(destination, 0, from, u64::MAX, limit)?;
                 for message in stored(&rows, engine.shard())? {
                     engine.show(&message);
                 }
-                Ok(())
             }
             Some(Look::Scheduled { after, to_ms, only, limit }) => {
-                self.show_scheduled(engine, after, to_ms, only, limit)
+                self.show_scheduled(engine, after, to_ms, only, limit)?;
             }
         }
+        Ok(ids.len())
     }
 
     fn show_scheduled(
@@ -286,7 +289,7 @@ impl Below {
     }
 
     /// Every row there is, for comparing two shards.
-    pub(super) fn all(&self, shard: u16) -> Result<Vec<(Place, Vec<u8>)>, ShardError> {
+    pub(super) fn all(&self, shard: u16) -> Result<Rows, ShardError> {
         let mut rows = Vec::new();
         let mut cursor = self.version.cursor(Family::Scheduled, &[]);
         while let Some((bytes, value)) = cursor.next()? {

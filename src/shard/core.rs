@@ -33,6 +33,8 @@ use super::timekeeper::{ClockNote, Reading, Timekeeper};
 const STUCK_RETRY: Duration = Duration::from_millis(50);
 /// While a session's outbox is full, it is looked at this often.
 const FULL_RETRY: Duration = Duration::from_millis(5);
+/// While requests to publish wait for memory, it is looked at this often.
+const HELD_RETRY: Duration = Duration::from_millis(1);
 /// Requests taken in one step while memory is used twice over.
 const SLOWED_REQUESTS: usize = 64;
 /// The clocks are looked at this often, whatever happens.
@@ -98,6 +100,10 @@ pub(super) struct Core {
     /// Sessions whose outbox is full: they are handed no deliveries.
     full: BTreeSet<SessionId>,
     work: VecDeque<Work>,
+    /// What is left of the step's room for requests.
+    effort_left: usize,
+    /// Requests to publish wait until memory is given back.
+    holding: bool,
     /// More is due than the last step could fire or time out.
     overdue: bool,
     /// A batch that found no space at all: nothing goes on until it is written.
@@ -139,6 +145,8 @@ impl Core {
             outboxes: HashMap::new(),
             full: BTreeSet::new(),
             work: VecDeque::new(),
+            effort_left: 0,
+            holding: false,
             overdue: false,
             stuck: None,
             commits: 0,
@@ -172,8 +180,11 @@ impl Core {
         if self.stuck.is_some() {
             return STUCK_RETRY;
         }
-        if self.overdue || !self.work.is_empty() || self.engine.has_work() {
+        if self.overdue || self.engine.has_work() {
             return Duration::ZERO;
+        }
+        if !self.work.is_empty() {
+            return if self.holding { HELD_RETRY } else { Duration::ZERO };
         }
         let now = self.engine.now();
         let engine = self.engine.next_wait_ms();
@@ -208,6 +219,7 @@ impl Core {
         let mut sink = BatchSink(&mut self.batch);
         let timers = self.engine.run_timers(limits::FIRE_PER_STEP_MAX, &mut sink);
         self.engine.dispatch(limits::DELIVER_PER_STEP_MAX, &mut sink);
+        self.engine.expire_old(limits::EXPIRE_PER_STEP_MAX, &mut sink);
         self.engine.retain_topics(limits::TRIM_PER_STEP_MAX, &mut sink);
         self.overdue = fired.more || timers;
         // A firing without an event is a fact too: it must be durable before its deliveries leave.
@@ -242,9 +254,17 @@ impl Core {
 
     fn do_work(&mut self, mono_ms: u64) -> Result<(), ShardError> {
         let refuse_new = self.refusal(mono_ms);
-        let slowed = self.is_slowed();
-        let mut effort_left = if slowed { SLOWED_REQUESTS } else { limits::STEP_REQUESTS_MAX };
+        let holds = self.holds_publishing();
+        self.effort_left =
+            if self.is_slowed() { SLOWED_REQUESTS } else { limits::STEP_REQUESTS_MAX };
+        // Sessions whose next request has to wait, and all they said after it.
+        let mut held = VecDeque::new();
         while let Some(work) = self.work.pop_front() {
+            let session = work.session();
+            if holds && held.iter().any(|held: &Work| held.session() == session) {
+                held.push_back(work);
+                continue;
+            }
             match work {
                 Work::Open(session, outbox) => {
                     self.engine.open_session(session);
@@ -255,23 +275,51 @@ impl Core {
                     self.outboxes.remove(&session);
                 }
                 Work::Requests(session, mut requests) => {
-                    for (tag, command) in requests.by_ref() {
-                        effort_left = effort_left.saturating_sub(effort::of(&command));
-                        self.execute(session, tag, command, refuse_new)?;
-                        if effort_left == 0 || self.batch.len() >= limits::STEP_BYTES_SOFT_MAX {
-                            break;
+                    self.carry_out(session, &mut requests, refuse_new, holds)?;
+                    let waits = |work: &Command| holds && matches!(work, Command::Produce { .. });
+                    match requests.as_slice().first() {
+                        Some((_, next)) if waits(next) => {
+                            held.push_back(Work::Requests(session, requests));
                         }
-                    }
-                    if requests.len() > 0 {
-                        self.put_off(session, requests);
+                        Some(_) => self.put_off(session, requests),
+                        None => {}
                     }
                 }
             }
-            if effort_left == 0 || self.batch.len() >= limits::STEP_BYTES_SOFT_MAX {
-                return Ok(());
+            if self.step_is_full() {
+                break;
+            }
+        }
+        self.holding = !held.is_empty();
+        held.append(&mut self.work);
+        self.work = held;
+        Ok(())
+    }
+
+    /// Carries out requests of a session until the step is full, or one has to wait.
+    fn carry_out(
+        &mut self,
+        session: SessionId,
+        requests: &mut std::vec::IntoIter<(u64, Command)>,
+        refuse_new: Option<Code>,
+        holds: bool,
+    ) -> Result<(), ShardError> {
+        while let Some((_, next)) = requests.as_slice().first() {
+            if holds && matches!(next, Command::Produce { .. }) {
+                break;
+            }
+            let Some((tag, command)) = requests.next() else { break };
+            self.effort_left = self.effort_left.saturating_sub(effort::of(&command));
+            self.execute(session, tag, command, refuse_new)?;
+            if self.step_is_full() {
+                break;
             }
         }
         Ok(())
+    }
+
+    fn step_is_full(&self) -> bool {
+        self.effort_left == 0 || self.batch.len() >= limits::STEP_BYTES_SOFT_MAX
     }
 
     /// Lets others go first with the next step. What a session asked stays in order: what it said
@@ -297,7 +345,8 @@ impl Core {
             self.engine.answer(session, tag, Answer::Stats(stats));
             return Ok(());
         }
-        self.below.prepare(&mut self.engine, &command)?;
+        let reads = self.below.prepare(&mut self.engine, &command)?;
+        self.effort_left = self.effort_left.saturating_sub(reads * effort::READ);
         let mut sink = BatchSink(&mut self.batch);
         self.engine.execute(session, tag, command, refuse, &mut sink);
         self.engine.forget_found();

@@ -8,8 +8,10 @@ use crate::base::limits;
 
 /// Items of a batch that cost as much as a small request.
 const ITEMS: usize = 16;
-/// A list looks at up to [`limits::LIST_SCAN_MAX`] messages, statistics at every destination: 1 ms
-/// or more, so a step has room for a few.
+/// A message that is looked up in the store costs as much as so many small requests.
+pub(super) const READ: usize = 8;
+/// A list looks at up to [`limits::LIST_SCAN_MAX`] messages, statistics at every destination, a
+/// purge at every message: 1 ms or more, so a step has room for a few.
 const LOOK: usize = limits::STEP_REQUESTS_MAX / 4;
 /// A page of many small things.
 const PAGE: usize = 128;
@@ -23,13 +25,15 @@ pub(super) fn of(command: &Command) -> usize {
         | Command::Acknowledge { ids, .. }
         | Command::Reject { ids, .. } => ids.len(),
         Command::Reschedule { items } => items.len(),
-        Command::List { .. } | Command::Stats => return LOOK,
+        Command::List { .. } | Command::PurgeDestination { .. } | Command::Stats => return LOOK,
         Command::Fetch { .. } | Command::ListDestinations { .. } => return PAGE,
         Command::Subscribe(_)
         | Command::Unsubscribe { .. }
         | Command::CreateDestination { .. }
         | Command::DeleteDestination { .. }
-        | Command::DescribeDestination { .. } => 0,
+        | Command::DescribeDestination { .. }
+        | Command::PauseDestination { .. }
+        | Command::LimitDestination { .. } => 0,
     };
     1 + items / ITEMS
 }

@@ -153,6 +153,7 @@ pub(super) struct Known {
     fired_to: Key,
     consumed: BTreeMap<(DestinationId, u8), u64>,
     kinds: Vec<Option<Kind>>,
+    purged: BTreeMap<DestinationId, u64>,
 }
 
 impl Known {
@@ -161,6 +162,7 @@ impl Known {
             fired_to: frozen.meta().fired_to,
             consumed: frozen.consumed().clone(),
             kinds: frozen.kinds().to_vec(),
+            purged: frozen.purged().clone(),
         }
     }
 
@@ -168,11 +170,24 @@ impl Known {
         match place {
             Place::Scheduled(key) => key <= self.fired_to,
             Place::Ready { destination, lane, position } => {
-                let gone = self.kinds.get(destination.0 as usize).is_some_and(Option::is_none);
                 let consumed = self.consumed.get(&(destination, lane));
-                gone || consumed.is_some_and(|consumed| position <= *consumed)
+                self.is_gone(destination) || consumed.is_some_and(|consumed| position <= *consumed)
             }
         }
+    }
+
+    fn is_gone(&self, destination: DestinationId) -> bool {
+        self.kinds.get(destination.0 as usize).is_some_and(Option::is_none)
+    }
+
+    /// Whether a scheduled row is of a destination that is gone, or was purged.
+    fn is_dropped(&self, place: Place, value: &[u8]) -> bool {
+        let Place::Scheduled(key) = place else { return false };
+        // The number of the shard is not part of a row.
+        row::decode(place, 0, value).is_some_and(|row| {
+            let purged = self.purged.get(&row.destination);
+            self.is_gone(row.destination) || purged.is_some_and(|before| key.sequence < *before)
+        })
     }
 }
 
@@ -193,7 +208,10 @@ impl Liveness for Known {
             },
         };
         // What is not understood is kept.
-        place.is_some_and(|place| self.is_dead(place))
+        place.is_some_and(|place| {
+            let scheduled = family == Family::Scheduled;
+            self.is_dead(place) || scheduled && self.is_dropped(place, value)
+        })
     }
 
     fn dead_up_to(&self, family: Family) -> Option<Vec<u8>> {

@@ -97,6 +97,13 @@ impl Core {
         self.engine.memory_bytes() > 2 * self.memory
     }
 
+    /// Whether requests to publish wait in line, because memory is used three times over and a flush
+    /// is about to give it back. Where none gets through, they are refused instead.
+    pub(super) fn holds_publishing(&self) -> bool {
+        let over = self.engine.memory_bytes() > 3 * self.memory;
+        over && self.engine.is_frozen() && !self.spill.told
+    }
+
     /// Begins a flush when memory or the journal has grown enough.
     pub(super) fn consider_flush(&mut self) -> Result<(), ShardError> {
         if self.engine.is_frozen() || self.stuck.is_some() {

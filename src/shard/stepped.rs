@@ -107,7 +107,6 @@ impl SteppedShard {
     }
 
     /// The durable state as bytes, to compare two shards by.
-    #[must_use]
     ///
     /// # Errors
     /// When the store cannot be read.

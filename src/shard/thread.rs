@@ -70,6 +70,8 @@ fn serve(core: &mut Core, inbox: &Receiver<Input>) -> Result<(), ShardError> {
             // What was asked before the stop is carried out, unless the disk has no space for it:
             // then it stays unanswered rather than keep the server from stopping.
             while core.backlog() > 0 && !core.is_stuck() {
+                // What waits for memory waits for the flush that gives it back.
+                std::thread::sleep(core.wait());
                 core.step()?;
             }
             return Ok(());

@@ -22,6 +22,9 @@ pub(crate) fn right_bodies() -> Vec<(i32, Vec<u8>)> {
         (13, Out::new().u32(0).u8(1).ids(&[id, id]).0),
         (14, Out::new().u32(0).u8(1).ids(&[id, id]).0),
         (15, Out::new().text("/queue/a").0),
+        (16, Out::new().text("/queue/a").u8(1).0),
+        (17, Out::new().text("/queue/a").u8(1).0),
+        (18, Out::new().text("/queue/a").u8(3).u64(1).u64(2).0),
         (26, Message::produce(b"/queue/a", &[plain, rich])),
         (27, Out::new().ids(&[id, id]).0),
         (28, Out::new().ids(&[id, id]).0),
@@ -68,7 +71,7 @@ async fn frames_that_are_wrong_in_themselves_get_one_error_and_the_end() {
         (with_length(11), (12, 9, 1)),
         (frame(40, 9, &crate::rig::hello_body(1, 1)), (40, 9, 6)),
     ];
-    let unknown = [0, 6, 9, 16, 25, 30, 36, 39, 41, 99, 100, 101, 102, -1, i32::MAX, i32::MIN];
+    let unknown = [0, 6, 9, 19, 25, 30, 36, 39, 41, 99, 100, 101, 102, -1, i32::MAX, i32::MIN];
     cases.extend(unknown.map(|kind| (with_kind(kind), (kind, 9, 4))));
     for (bytes, expected) in cases {
         let (kind, correlation, code, text) = refused(&server, &bytes).await;

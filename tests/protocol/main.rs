@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests count as tests")]
 
+mod control;
 mod frames;
 mod hello;
 mod library;

@@ -328,6 +328,9 @@ pub(crate) struct Info {
     pub(crate) in_flight: u64,
     pub(crate) consumers: u64,
     pub(crate) next_offset: u64,
+    pub(crate) paused: bool,
+    pub(crate) max_messages: u64,
+    pub(crate) max_age_ms: u64,
 }
 
 impl Info {
@@ -341,6 +344,9 @@ impl Info {
             in_flight: body.u64(),
             consumers: body.u64(),
             next_offset: body.u64(),
+            paused: body.u8() == 1,
+            max_messages: body.u64(),
+            max_age_ms: body.u64(),
         };
         body.end();
         info

@@ -123,6 +123,7 @@ impl Rig {
         }
         self.engine.run_timers(limit, &mut sink);
         self.engine.dispatch(limit, &mut sink);
+        self.engine.expire_old(limit, &mut sink);
         self.engine.retain_topics(1_000_000, &mut sink);
         for_each_event(&sink.0, |event| self.ledger.note(event));
         if fired.any || !sink.0.is_empty() {

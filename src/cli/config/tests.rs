@@ -29,7 +29,8 @@ fn the_sample_is_the_defaults_with_their_documentation() {
 fn what_is_printed_reads_back() {
     let config = read(
         "data_dir = 'a \"b\" \\c'\nlisten = \"[::1]:0\"\ndurability = \"interval\"\n\
-         sync_interval_ms = 50\nrecovery = \"skip-damaged\"\nsegment_mib = 40\nmemory_mib = 0x10\nmax_connections = 1\n\
+         sync_interval_ms = 50\nrecovery = \"skip-damaged\"\nsegment_mib = 40\nmemory_mib = 0x10\n\
+         journal_tail_mib = 3\ndisk_reserve_mib = 0\nmax_connections = 1\n\
          max_destinations = 7\ntopic_max_messages = 8\ntopic_max_bytes = 2_000_000\n\
          topic_max_age = \"1h30m\"\nack_timeout = 100\nmax_failures = 1\nfront_threads = 3\n\
          log = \"warn,postdate::front=debug\"\n",
@@ -40,6 +41,7 @@ fn what_is_printed_reads_back() {
     assert_eq!(config.shard_config().recovery, RecoveryPolicy::SkipDamaged);
     assert_eq!(config.shard.segment_bytes, 40 * 1024 * 1024);
     assert_eq!(config.shard.memory, 16 * 1024 * 1024);
+    assert_eq!((config.shard.journal_tail, config.shard.disk_reserve), (3 * 1024 * 1024, 0));
     assert_eq!(config.shard.topic_age_ms, 5_400_000);
     assert_eq!(config.shard.ack_timeout_ms, 100);
     assert_eq!(config.front_threads(), 3);
@@ -69,6 +71,10 @@ fn bad_values_name_their_field_and_line() {
         ("memory_mib", "15"),
         ("memory_mib", "1048577"),
         ("memory_mib", "1.5"),
+        ("journal_tail_mib", "0"),
+        ("journal_tail_mib", "65537"),
+        ("disk_reserve_mib", "-1"),
+        ("disk_reserve_mib", "1048577"),
         ("max_connections", "0"),
         ("max_connections", "1000001"),
         ("max_connections", "-1"),

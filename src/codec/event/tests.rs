@@ -43,6 +43,7 @@ fn samples() -> Vec<Event<'static>> {
             next_offset: 5,
             scheduled: 6,
             ready: 7,
+            control: Control { paused: true, max_messages: 21, max_age_ms: 22, purged_before: 23 },
         },
         Event::Restored {
             id,
@@ -61,6 +62,22 @@ fn samples() -> Vec<Event<'static>> {
         Event::HandedOut { destination, lane: 4, to: 5 },
         Event::LaneRestored { destination, lane: 4, handed_to: 5, cold_to: 6 },
         Event::ChunkRestored { destination, end: 4, bytes: 5, since_mono_ms: 6 },
+        Event::DestinationPurged {
+            destination,
+            ready: true,
+            scheduled: false,
+            before: 43,
+            spared: Sequences::from_bytes(&[1; 16]).unwrap(),
+        },
+        Event::DestinationPurged {
+            destination,
+            ready: false,
+            scheduled: true,
+            before: 44,
+            spared: Sequences::default(),
+        },
+        Event::DestinationPaused { destination, paused: true },
+        Event::DestinationLimited { destination, max_messages: 31, max_age_ms: 32 },
     ]
 }
 
@@ -93,4 +110,14 @@ fn every_cut_is_an_error_and_no_flip_panics() {
             }
         }
     }
+}
+
+#[test]
+fn sequences_read_back_and_none_is_cut() {
+    let all = [0, 1, u64::MAX, 77];
+    let bytes = Sequences::to_bytes(&all);
+    let sequences = Sequences::from_bytes(&bytes).unwrap();
+    assert_eq!(sequences.iter().collect::<Vec<_>>(), all);
+    assert_eq!(sequences.as_bytes(), bytes);
+    assert_eq!(Sequences::from_bytes(&bytes[1..]), None);
 }

@@ -33,7 +33,7 @@ pub(super) fn check(engine: &Engine, below: &SimStore) {
             let has_credit = consumer && subscription.has_credit();
             assert_eq!((waits, subscription.waiting), (usize::from(has_credit), has_credit));
             leases(engine, *slot, subscription);
-            if !destination.active {
+            if !destination.active && !destination.control.paused {
                 nothing_waits_for(engine, id, subscription);
             }
         }
@@ -46,6 +46,10 @@ fn counters(engine: &Engine, below: &SimStore) {
     for sequence in engine.messages.sequences() {
         let entry = engine.messages.get(sequence).unwrap();
         bytes += entry.memory_bytes();
+        if let Some(destination) = engine.destination(entry.destination) {
+            let purged = sequence < destination.control.purged_before;
+            assert!(!purged || entry.state != State::Scheduled, "purged and still in memory");
+        }
         let count = counts.entry(entry.destination).or_default();
         match entry.state {
             State::Scheduled => count.scheduled += 1,

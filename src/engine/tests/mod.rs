@@ -2,6 +2,7 @@
 //! step a second engine that replays them must have the same durable state.
 
 mod clocks;
+mod control;
 mod invariants;
 mod queue;
 mod random;

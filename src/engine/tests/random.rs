@@ -10,6 +10,7 @@ use super::invariants;
 use super::rig::{A, B, Rig, START, ack, produce, subscribe_for};
 use crate::base::command::{Answer, Command, Delivery, StartAt, Subscribe};
 use crate::base::config::ShardConfig;
+use crate::base::error::Code;
 use crate::base::id::{MessageId, SessionId};
 use crate::base::lifecycle::State;
 use crate::base::message::{Delay, Message};
@@ -58,6 +59,9 @@ enum Op {
     },
     Limit(Option<usize>),
     Delete(usize),
+    Purge(usize, bool),
+    Pause(usize, bool),
+    Restrict(usize, Option<u64>, Option<u64>),
     Freeze,
     Switch,
     Restart(u64),
@@ -108,6 +112,10 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(mono, wall)| Op::Pass { mono, wall }),
         1 => proptest::option::of(1usize..4).prop_map(Op::Limit),
         1 => (0usize..4).prop_map(Op::Delete),
+        3 => (0usize..4, any::<bool>()).prop_map(|(of, scheduled)| Op::Purge(of, scheduled)),
+        1 => (0usize..4, proptest::bool::weighted(0.4)).prop_map(|(of, on)| Op::Pause(of, on)),
+        1 => (0usize..4, proptest::option::of(0u64..12), proptest::option::of(0u64..3_000))
+            .prop_map(|(of, messages, age)| Op::Restrict(of, messages, age)),
         2 => Just(Op::Freeze),
         2 => Just(Op::Switch),
         1 => (0u64..5_000).prop_map(Op::Restart),
@@ -211,7 +219,10 @@ impl Walk {
                 let Answer::Produced(r) = self.ask(produce(NAMES[to], &[message])) else {
                     panic!()
                 };
-                let produced = r[0].clone().unwrap();
+                let produced = match &r[0] {
+                    Ok(produced) => *produced,
+                    Err(error) => return assert_eq!(error.code, Code::DestinationFull),
+                };
                 if !produced.duplicate {
                     self.ledger.due.insert(produced.id, Some(due(now, delay)));
                     self.ids.push(produced.id);
@@ -289,6 +300,15 @@ impl Walk {
             Op::Pass { mono, wall } => self.pass(mono, wall),
             Op::Limit(limit) => self.limit = limit,
             Op::Delete(which) => self.delete(which),
+            Op::Purge(which, scheduled) => self.purge(which, scheduled),
+            Op::Pause(which, paused) => {
+                let name = Bytes::from_static(NAMES[which].as_bytes());
+                self.ask(Command::PauseDestination { name, paused });
+            }
+            Op::Restrict(which, max_messages, max_age_ms) => {
+                let name = Bytes::from_static(NAMES[which].as_bytes());
+                self.ask(Command::LimitDestination { name, max_messages, max_age_ms });
+            }
             Op::Freeze => self.rig.freeze(),
             Op::Switch => self.rig.switch(),
             Op::Restart(ms) => {
@@ -362,6 +382,29 @@ impl Walk {
         }
     }
 
+    /// What it dropped is what was there, and nothing of it comes again. All in one step, so that
+    /// nothing happens in between.
+    fn purge(&mut self, which: usize, scheduled: bool) {
+        let name = Bytes::from_static(NAMES[which].as_bytes());
+        let commands = vec![
+            Command::DescribeDestination { name: name.clone() },
+            Command::PurgeDestination { name, scheduled },
+            Command::Query { ids: self.ids.clone() },
+        ];
+        let commands = commands.into_iter().map(|command| (A, command)).collect();
+        let answers = self.rig.step_limited(commands, self.limit.unwrap_or(1_000_000));
+        if let Answer::Destination(info) = &answers[0] {
+            let Answer::Purged(purged) = answers[1] else { panic!("{:?}", answers[1]) };
+            assert_eq!(purged.ready, info.ready);
+            assert_eq!(purged.scheduled, if scheduled { info.scheduled } else { 0 });
+        }
+        // Without ids it is refused.
+        if let Answer::Statuses(statuses) = &answers[2] {
+            let gone = statuses.iter().filter(|status| status.state == State::Gone);
+            self.ledger.due.extend(gone.map(|status| (status.id, None)));
+        }
+    }
+
     /// no_early_delivery, no_ghost, cancelled_stays_cancelled, acked_stays_acked,
     /// redeliveries_say_so.
     fn check_deliveries(&mut self) {
@@ -419,6 +462,9 @@ impl Walk {
             self.rig.engine.open_session(session);
         }
         self.ledger.forget_sessions(|_| true);
+        for name in NAMES.map(|name| Bytes::from_static(name.as_bytes())) {
+            self.ask(Command::PauseDestination { name, paused: false });
+        }
         let all_due = self.rig.now.engine_ms + 2 * DELAY_MAX_MS;
         self.rig.now = Now::all(all_due);
         let queues = NAMES.into_iter().filter(|name| *name != TOPIC).chain(["/dlq/queue/b"]);

@@ -101,6 +101,7 @@ impl Rig {
             self.root.serve(&mut self.engine, 2);
             self.engine.dispatch(limit, &mut sink);
         }
+        self.engine.expire_old(limit, &mut sink);
         self.engine.retain_topics(limit, &mut sink);
         if fired.any || !sink.0.is_empty() {
             self.journal.push((self.engine.batch_meta(), sink.0));

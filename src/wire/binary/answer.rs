@@ -7,7 +7,9 @@ use super::fields::{BodyError, Fields, put_count, put_error, put_short, read_man
 use super::frame::{begin_frame, finish_frame};
 use super::request::{decode_next, put_next};
 use super::request_type::RequestType;
-use crate::base::command::{Answer, DestinationInfo, Produced, SchedulePage, Status, Verdict};
+use crate::base::command::{
+    Answer, DestinationInfo, Produced, Purged, SchedulePage, Status, Verdict,
+};
 use crate::base::destination::Kind;
 use crate::base::error::{ClientError, Code};
 use crate::base::lifecycle::State;
@@ -101,6 +103,10 @@ pub fn encode_answer(
             }
         }
         Answer::Destination(info) => put_info(out, info),
+        Answer::Purged(purged) => {
+            out.extend_from_slice(&purged.ready.to_be_bytes());
+            out.extend_from_slice(&purged.scheduled.to_be_bytes());
+        }
         Answer::Stats(counters) => {
             put_count(out, counters.len());
             for (name, value) in counters {
@@ -148,8 +154,10 @@ fn fits(request_type: RequestType, answer: &Answer) -> bool {
         (T::Produce | T::DelayedProduce, Answer::Produced(_))
             | (T::Fetch, Answer::Fetched { .. })
             | (T::ListDestinations, Answer::Destinations(_))
-            | (T::DescribeDestination, Answer::Destination(_))
+            | (T::DescribeDestination | T::LimitDestination, Answer::Destination(_))
             | (T::CreateDestination | T::DeleteDestination, Answer::Done)
+            | (T::PurgeDestination, Answer::Purged(_))
+            | (T::PauseDestination, Answer::Done)
             | (T::Unsubscribe | T::Heartbeat, Answer::Done)
             | (T::Subscribe, Answer::Subscribed { .. })
             | (T::Acknowledge | T::Reject | T::Cancel | T::Reschedule, Answer::Verdicts(_))
@@ -201,6 +209,9 @@ fn put_info(out: &mut Vec<u8>, info: &DestinationInfo) {
     for number in [info.scheduled, info.ready, info.in_flight, info.consumers, info.next_offset] {
         out.extend_from_slice(&number.to_be_bytes());
     }
+    out.push(u8::from(info.paused));
+    out.extend_from_slice(&info.max_messages.to_be_bytes());
+    out.extend_from_slice(&info.max_age_ms.to_be_bytes());
 }
 
 /// Reads the body of an answer to a request of type `request_type`.
@@ -222,9 +233,13 @@ pub(super) fn decode_answer(
             let messages = decode_many(body, DELIVERY_BYTES_MIN, decode_delivery)?;
             Answer::Fetched { messages, next_offset }
         }
-        T::ListDestinations => Answer::Destinations(decode_many(body, 43, decode_info)?),
-        T::DescribeDestination => Answer::Destination(decode_info(body)?),
-        T::CreateDestination | T::DeleteDestination | T::Unsubscribe | T::Heartbeat => Answer::Done,
+        T::ListDestinations => Answer::Destinations(decode_many(body, 60, decode_info)?),
+        T::DescribeDestination | T::LimitDestination => Answer::Destination(decode_info(body)?),
+        T::PurgeDestination => {
+            Answer::Purged(Purged { ready: body.u64()?, scheduled: body.u64()? })
+        }
+        T::CreateDestination | T::DeleteDestination | T::PauseDestination => Answer::Done,
+        T::Unsubscribe | T::Heartbeat => Answer::Done,
         T::Subscribe => Answer::Subscribed { next_offset: body.u64()? },
         T::Acknowledge | T::Reject | T::Cancel | T::Reschedule => {
             Answer::Verdicts(decode_many(body, 26, |body| {
@@ -311,6 +326,9 @@ fn decode_info(body: &mut Fields) -> Result<DestinationInfo, BodyError> {
         in_flight: body.u64()?,
         consumers: body.u64()?,
         next_offset: body.u64()?,
+        paused: body.flag()?,
+        max_messages: body.u64()?,
+        max_age_ms: body.u64()?,
     })
 }
 

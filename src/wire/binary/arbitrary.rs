@@ -8,8 +8,8 @@ use proptest::prelude::*;
 
 use super::RequestType;
 use crate::base::command::{
-    Answer, Command, Delivery, DestinationInfo, Produced, SchedulePage, StartAt, Status, Subscribe,
-    Verdict,
+    Answer, Command, Delivery, DestinationInfo, Produced, Purged, SchedulePage, StartAt, Status,
+    Subscribe, Verdict,
 };
 use crate::base::destination::Kind;
 use crate::base::error::{ClientError, Code};
@@ -121,6 +121,17 @@ pub(super) fn command() -> impl Strategy<Value = Command> {
         name().prop_map(|name| Command::CreateDestination { name }),
         name().prop_map(|name| Command::DeleteDestination { name }),
         name().prop_map(|name| Command::DescribeDestination { name }),
+        (name(), any::<bool>())
+            .prop_map(|(name, scheduled)| Command::PurgeDestination { name, scheduled }),
+        (name(), any::<bool>())
+            .prop_map(|(name, paused)| Command::PauseDestination { name, paused }),
+        (name(), any::<(Option<u64>, Option<u64>)>()).prop_map(
+            |(name, (max_messages, max_age_ms))| Command::LimitDestination {
+                name,
+                max_messages,
+                max_age_ms
+            }
+        ),
         Just(Command::Stats),
     ]
 }
@@ -153,15 +164,22 @@ pub(super) fn delivery() -> impl Strategy<Value = Delivery> {
 
 pub(super) fn info() -> impl Strategy<Value = DestinationInfo> {
     let kind = prop_oneof![Just(Kind::Queue), Just(Kind::Topic), Just(Kind::DeadLetter)];
-    (text(), kind, any::<(u64, u64, u64, u64, u64)>()).prop_map(
-        |(name, kind, (scheduled, ready, in_flight, consumers, next_offset))| DestinationInfo {
-            name,
-            kind,
-            scheduled,
-            ready,
-            in_flight,
-            consumers,
-            next_offset,
+    let control = any::<(bool, u64, u64)>();
+    (text(), kind, any::<(u64, u64, u64, u64, u64)>(), control).prop_map(
+        |(name, kind, (scheduled, ready, in_flight, consumers, next_offset), control)| {
+            let (paused, max_messages, max_age_ms) = control;
+            DestinationInfo {
+                name,
+                kind,
+                scheduled,
+                ready,
+                in_flight,
+                consumers,
+                next_offset,
+                paused,
+                max_messages,
+                max_age_ms,
+            }
         },
     )
 }
@@ -189,6 +207,11 @@ pub(super) fn answer() -> impl Strategy<Value = (RequestType, Answer)> {
             (T::Fetch, Answer::Fetched { messages, next_offset })
         }),
         vec(info(), 0..9).prop_map(|infos| (T::ListDestinations, Answer::Destinations(infos))),
+        any::<(u64, u64)>().prop_map(|(ready, scheduled)| {
+            (T::PurgeDestination, Answer::Purged(Purged { ready, scheduled }))
+        }),
+        Just((T::PauseDestination, Answer::Done)),
+        info().prop_map(|info| (T::LimitDestination, Answer::Destination(info))),
         info().prop_map(|info| (T::DescribeDestination, Answer::Destination(info))),
         vec(any::<u64>().prop_map(|value| ("a_counter", value)), 0..4)
             .prop_map(|counters| (T::Stats, Answer::Stats(counters))),

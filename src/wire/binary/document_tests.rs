@@ -70,6 +70,7 @@ fn the_limits_stand_in_the_document() {
         ("unanswered bytes of a connection", limits::REQUEST_BYTES_IN_FLIGHT_MAX as u64),
         ("subscriptions of a session", limits::SUBSCRIPTIONS_PER_SESSION_MAX as u64),
         ("credit of a subscription", u64::from(limits::CREDIT_MAX)),
+        ("messages in flight of a queue that is purged", limits::PURGE_IN_FLIGHT_MAX as u64),
         ("delay", time::DELAY_MAX_MS),
         ("time for hello", limits::HELLO_TIMEOUT_MS),
         ("silence of a client", limits::IDLE_TIMEOUT_MS),

@@ -14,6 +14,10 @@ use crate::base::message::{Delay, MessageBatch};
 /// The version of the protocol spoken here.
 pub const PROTOCOL_VERSION: u16 = 1;
 
+/// Which limits a limit destination sets.
+const LIMIT_MESSAGES: u8 = 1;
+const LIMIT_AGE: u8 = 2;
+
 /// What a client says first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hello {
@@ -156,6 +160,13 @@ fn decode_body(request_type: RequestType, body: Bytes) -> Result<Request, BodyFa
             limit: body.u32()?,
             after: decode_next(body)?,
         },
+        RequestType::PurgeDestination => {
+            Command::PurgeDestination { name: body.name()?, scheduled: body.flag()? }
+        }
+        RequestType::PauseDestination => {
+            Command::PauseDestination { name: body.name()?, paused: body.flag()? }
+        }
+        RequestType::LimitDestination => decode_limit(body)?,
         RequestType::Stats => Command::Stats,
     };
     fields.end()?;
@@ -217,6 +228,17 @@ fn decode_subscribe(fields: &mut Fields) -> Result<Subscribe, BodyError> {
     };
     let (destination, durable) = (fields.name()?, fields.name()?);
     Ok(Subscribe { subscription, destination, credit, ack_timeout_ms, durable, start })
+}
+
+fn decode_limit(fields: &mut Fields) -> Result<Command, BodyError> {
+    let name = fields.name()?;
+    let there = fields.u8()?;
+    if there & !(LIMIT_MESSAGES | LIMIT_AGE) != 0 {
+        return Err(fields.error("a limit is not known"));
+    }
+    let mut limit = |bit| (there & bit != 0).then(|| fields.u64()).transpose();
+    let (max_messages, max_age_ms) = (limit(LIMIT_MESSAGES)?, limit(LIMIT_AGE)?);
+    Ok(Command::LimitDestination { name, max_messages, max_age_ms })
 }
 
 fn decode_ids(fields: &mut Fields) -> Result<Vec<MessageId>, BodyFault> {
@@ -307,6 +329,19 @@ pub fn encode_command(out: &mut Vec<u8>, correlation: u32, command: &Command) {
         Command::CreateDestination { name }
         | Command::DeleteDestination { name }
         | Command::DescribeDestination { name } => put_short(out, name),
+        Command::PurgeDestination { name, scheduled: flag }
+        | Command::PauseDestination { name, paused: flag } => {
+            put_short(out, name);
+            out.push(u8::from(*flag));
+        }
+        Command::LimitDestination { name, max_messages, max_age_ms } => {
+            put_short(out, name);
+            let messages = max_messages.map_or(0, |_| LIMIT_MESSAGES);
+            out.push(messages | max_age_ms.map_or(0, |_| LIMIT_AGE));
+            for limit in [max_messages, max_age_ms].into_iter().flatten() {
+                out.extend_from_slice(&limit.to_be_bytes());
+            }
+        }
         Command::Stats => {}
     }
     finish_frame(out, start);

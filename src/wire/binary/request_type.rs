@@ -50,6 +50,12 @@ request_types! {
     Reject = 14, "reject";
     /// Describe a destination.
     DescribeDestination = 15, "describe destination";
+    /// Drop messages of a destination.
+    PurgeDestination = 16, "purge destination";
+    /// Hand out nothing of a destination, or hand out again.
+    PauseDestination = 17, "pause destination";
+    /// Set the limits of a destination.
+    LimitDestination = 18, "limit destination";
     /// Messages, each for now or later.
     DelayedProduce = 26, "delayed produce";
     /// States of messages.
@@ -93,6 +99,9 @@ impl RequestType {
             Command::CreateDestination { .. } => Self::CreateDestination,
             Command::DeleteDestination { .. } => Self::DeleteDestination,
             Command::DescribeDestination { .. } => Self::DescribeDestination,
+            Command::PurgeDestination { .. } => Self::PurgeDestination,
+            Command::PauseDestination { .. } => Self::PauseDestination,
+            Command::LimitDestination { .. } => Self::LimitDestination,
             Command::Stats => Self::Stats,
         }
     }
