@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# Makes the figures of docs/benchmarks.md: one fresh server a figure, three runs each, medians.
+# Makes the figures of docs/benchmarks.md: one fresh server a figure, three runs each, medians. Those of
+# pending messages are made by benches/pending.sh.
 #
-#   cargo build --release && benches/figures.sh [RUNS] > figures.txt
+#   cargo build --release && benches/figures.sh [RUNS [NAME]] > figures.txt     # NAME: only figures with it in their name
 #
 # The data goes to a directory under $TMPDIR; put that on the disk to be measured.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 runs=${1:-3}
+only=${2:-}
 postdate=target/release/postdate
 work=$(mktemp -d)
 server=
@@ -27,14 +29,29 @@ stop() {
   wait "$server" 2>/dev/null || true
 }
 
+# Tells the highest anonymous memory of the server while a process runs, and the last.
+peak() {
+  local most=0 own=0
+  while kill -0 "$1" 2>/dev/null; do
+    own=$(awk '/^RssAnon/ {print $2}' "/proc/$server/status")
+    if [ "$own" -gt "$most" ]; then most=$own; fi
+    sleep 0.05
+  done
+  awk -v most="$most" -v own="$own" 'BEGIN {
+    print "{\"rss_anon_peak_mib\": " most / 1024 ", \"rss_anon_mib\": " own / 1024 "}"
+  }'
+}
+
 # One figure: a name, then the arguments of `postdate bench`.
 figure() {
   local name=$1
   shift
+  case $name in *"$only"*) ;; *) return ;; esac
   for _ in $(seq "$runs"); do
     start
-    "$postdate" bench "$@" --json
-    awk '/^RssAnon/ {print "{\"rss_anon_mib\": " $2 / 1024 "}"}' "/proc/$server/status"
+    "$postdate" bench "$@" --json &
+    peak $!
+    wait $!
     stop
   done >"$work/out"
   NAME=$name ARGS="$*" python3 -c '
@@ -67,3 +84,7 @@ figure "publish, deliver, acknowledge, 256 in flight" deliver --connections 1 --
 figure "lateness at 10 000 due/s" deliver --rate 10000 --delay 3s --seconds 8
 figure "lateness at 100 000 due/s" deliver --rate 100000 --delay 3s --seconds 8
 figure "spike of 1 000 000" spike --messages 1000000
+figure "a minute of publishing, flushed and merged meanwhile" publish --connections 16 --batch 100 --in-flight 8 \
+  --seconds 60 --delay-min 1h --delay-max 39d
+figure "cancels in order of due time" cancel --messages 10000000
+figure "cancels in random order" cancel --messages 10000000 --order random

@@ -117,6 +117,8 @@ pub const THAW_AHEAD_MS: u64 = 2_000;
 pub const THAW_AHEAD_MAX: u64 = 32_768;
 /// Bytes of memory they may take.
 pub const THAW_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Messages of a flush that is done whose memory is freed in one step.
+pub const CLEAR_PER_STEP: usize = 4_096;
 /// Messages of a queue's lane read back at once.
 pub const THAW_LANE_MAX: usize = 1_024;
 /// Messages of a topic read back at once for one subscription.

@@ -5,8 +5,12 @@
 //! are due at fixed times, and latency counts from the time a frame was due, so that a stall shows
 //! in every message it delayed.
 
+mod cancel;
+mod canceller;
 mod consumer;
+mod counters;
 mod deliver;
+mod fill;
 mod link;
 mod measure;
 mod pace;
@@ -40,6 +44,7 @@ Examples:
   postdate bench publish --connections 16 --batch 100 --seconds 60
   postdate bench publish --connections 1 --batch 1 --in-flight 1
   postdate bench deliver --rate 10000 --delay 5s
+  postdate bench cancel --messages 1000000
   postdate bench spike --messages 1000000
   postdate bench recover --data-dir /tmp/bench --messages 1000000")]
 pub(super) struct Bench {
@@ -53,6 +58,8 @@ enum Workload {
     Publish(publish::Publish),
     /// Publish, deliver, acknowledge: throughput, time on the way, lateness
     Deliver(deliver::Deliver),
+    /// Cancel many messages: throughput, and what they leave on disk
+    Cancel(cancel::Cancel),
     /// Many messages due in one second: time to drain them, lateness
     Spike(spike::Spike),
     /// Kill a server that holds many messages: time until it acknowledges again
@@ -64,6 +71,7 @@ impl Bench {
         match self.command {
             Workload::Publish(workload) => workload.load.threads.run(workload.run(out)),
             Workload::Deliver(workload) => workload.load.threads.run(workload.run(out)),
+            Workload::Cancel(workload) => workload.load.threads.run(workload.run(out)),
             Workload::Spike(workload) => workload.load.threads.run(workload.run(out)),
             Workload::Recover(workload) => workload.load.threads.run(workload.run(out)),
         }

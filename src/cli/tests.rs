@@ -65,6 +65,8 @@ fn good_lines_are_taken() {
         "verify dir",
         "bench publish --connections 16 --batch 100 --in-flight 4 --size 100 --seconds 1",
         "bench publish --delay-min 10s --delay-max 1h --warmup 1 --rate 1000 --priority 3",
+        "bench publish --messages 1000 --keep --destination /queue/a",
+        "bench cancel --messages 1000 --share 0.5 --order random --cancel-batch 10 --settle 1s",
         "bench deliver --rate 10000 --delay 2s",
         "bench spike --messages 1000",
         "bench recover --data-dir d --messages 1000",
@@ -112,6 +114,8 @@ fn bad_lines_are_refused_with_what_is_wrong() {
         ("limit /queue/a --max-age soon", "1h30m"),
         ("verify", "DIR"),
         ("bench", "Usage"),
+        ("bench publish --messages 5 --seconds 5", "cannot be used with"),
+        ("bench cancel --share 1.5", "0 to 1"),
     ] {
         let error = parse(line).unwrap_err();
         let text = error.to_string();

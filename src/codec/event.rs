@@ -129,7 +129,7 @@ pub fn encode(event: &Event<'_>, out: &mut Vec<u8>) {
         Event::Finished { id, state } => {
             w.u8(17).u8(state as u8).id(id);
         }
-        // 18 was a dedup id in a checkpoint; they are rows of the store now.
+        // 18 is left out: dedup ids once stood in checkpoints.
         Event::HandedOut { destination, lane, to } => {
             w.u8(19).u32(destination.0).u8(lane).u64(to);
         }

@@ -4,7 +4,7 @@
 //! and rows of the store. Nothing is ever read back: a row is looked up for one command, and what
 //! is past its time dies where it lies.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque, btree_map};
 use std::sync::Arc;
 
 use crate::base::command::Command;
@@ -24,6 +24,8 @@ type Seen = BTreeMap<Arc<[u8]>, (MessageId, u64)>;
 #[derive(Debug, Default)]
 pub(super) struct Layer {
     seen: BTreeMap<DestinationId, Seen>,
+    /// The same ids, by the end of their time.
+    by_expiry: VecDeque<(u64, DestinationId, Arc<[u8]>)>,
     bytes: u64,
 }
 
@@ -45,12 +47,40 @@ impl Layer {
     }
 }
 
+/// A layer that is over, to be taken apart little by little.
+#[derive(Debug)]
+pub(super) struct Ruins {
+    destinations: btree_map::IntoIter<DestinationId, Seen>,
+    seen: btree_map::IntoIter<Arc<[u8]>, (MessageId, u64)>,
+    by_expiry: VecDeque<(u64, DestinationId, Arc<[u8]>)>,
+}
+
+impl Ruins {
+    pub(super) fn of(layer: Arc<Layer>) -> Option<Self> {
+        // Somebody else who still has it takes it apart.
+        let Layer { seen, by_expiry, .. } = Arc::into_inner(layer)?;
+        Some(Self { destinations: seen.into_iter(), seen: Seen::new().into_iter(), by_expiry })
+    }
+
+    /// Frees so many ids. `false`: none is left.
+    pub(super) fn clear(&mut self, ids: usize) -> bool {
+        for _ in 0..ids {
+            self.by_expiry.pop_front();
+            if self.seen.next().is_none() {
+                match self.destinations.next() {
+                    Some((_, seen)) => self.seen = seen.into_iter(),
+                    None => return !self.by_expiry.is_empty(),
+                }
+            }
+        }
+        true
+    }
+}
+
 /// The layers that are in memory.
 #[derive(Debug)]
 pub(super) struct Dedup {
     active: Layer,
-    /// The ids of the active layer, by the end of their time.
-    by_expiry: VecDeque<(u64, DestinationId, Arc<[u8]>)>,
     frozen: Option<Arc<Layer>>,
     /// Rows looked up for the command that is carried out.
     found: Seen,
@@ -60,13 +90,7 @@ pub(super) struct Dedup {
 
 impl Dedup {
     pub(super) fn new(most: usize) -> Self {
-        Self {
-            active: Layer::default(),
-            by_expiry: VecDeque::new(),
-            frozen: None,
-            found: Seen::new(),
-            most,
-        }
+        Self { active: Layer::default(), frozen: None, found: Seen::new(), most }
     }
 
     fn in_memory(&self, to: DestinationId, dedup: &[u8]) -> Option<(MessageId, u64)> {
@@ -85,32 +109,31 @@ impl Dedup {
     pub(super) fn remember(&mut self, new: &Remembered<'_>, now_mono_ms: u64) {
         let Remembered { destination, dedup, id, until_mono_ms } = *new;
         let key: Arc<[u8]> = Arc::from(dedup);
-        let seen = self.active.seen.entry(destination).or_default();
-        seen.insert(key.clone(), (id, until_mono_ms));
-        self.active.bytes += cost(dedup);
-        self.by_expiry.push_back((until_mono_ms, destination, key));
-        while let Some((until, destination, key)) = self.by_expiry.front() {
-            if *until > now_mono_ms && self.by_expiry.len() <= self.most {
+        let Layer { seen, by_expiry, bytes } = &mut self.active;
+        seen.entry(destination).or_default().insert(key.clone(), (id, until_mono_ms));
+        by_expiry.push_back((until_mono_ms, destination, key));
+        *bytes += cost(dedup);
+        while let Some((until, destination, key)) = by_expiry.front() {
+            if *until > now_mono_ms && by_expiry.len() <= self.most {
                 break;
             }
-            // An id used again after its time has a newer entry, which stays.
-            if let Some(seen) = self.active.seen.get_mut(destination) {
-                if seen.get(key).is_some_and(|(_, newest)| newest == until) {
-                    seen.remove(key);
+            if let Some(theirs) = seen.get_mut(destination) {
+                // An id used again after its time has a newer entry, which stays.
+                if theirs.get(key).is_some_and(|(_, newest)| newest == until) {
+                    theirs.remove(key);
                 }
-                if seen.is_empty() {
-                    self.active.seen.remove(destination);
+                if theirs.is_empty() {
+                    seen.remove(destination);
                 }
             }
-            self.active.bytes -= cost(key);
-            self.by_expiry.pop_front();
+            *bytes -= cost(key);
+            by_expiry.pop_front();
         }
     }
 
     /// Begins a frozen layer with everything there is. Returns it.
     pub(super) fn freeze(&mut self) -> Arc<Layer> {
         assert!(self.frozen.is_none(), "one flush at a time");
-        self.by_expiry = VecDeque::new();
         let layer = Arc::new(std::mem::take(&mut self.active));
         self.frozen = Some(layer.clone());
         layer
@@ -127,7 +150,7 @@ impl Dedup {
 
     /// Ids since the last freeze.
     pub(super) fn active_len(&self) -> usize {
-        self.by_expiry.len()
+        self.active.by_expiry.len()
     }
 
     /// What the ids since the last freeze take, bytes.
@@ -259,5 +282,25 @@ mod tests {
         assert_eq!(dedup.bytes(), frozen.bytes);
         drop(dedup.drop_frozen());
         assert_eq!(dedup.bytes(), 0);
+    }
+
+    /// Goal: what a flush leaves is freed in small parts, all of it. Method: more ids than destinations
+    /// and the other way round; an id is gone when nobody else has it.
+    #[test]
+    fn a_layer_is_taken_apart_little_by_little() {
+        for destinations in [1, 2, 7, 50] {
+            let mut dedup = Dedup::new(100);
+            for n in 0..50u8 {
+                let destination = DestinationId(u32::from(n) % destinations);
+                dedup.remember(&Remembered { destination, dedup: &[n], ..row(b"", 1, 9) }, 0);
+            }
+            dedup.freeze();
+            let layer = dedup.drop_frozen().unwrap();
+            let key = layer.by_expiry[49].2.clone();
+            let mut ruins = Ruins::of(layer).unwrap();
+            let parts = (0..1_000).take_while(|_| ruins.clear(3)).count();
+            assert!((16..=35).contains(&parts), "{parts} parts");
+            assert_eq!(Arc::strong_count(&key), 1);
+        }
     }
 }

@@ -12,7 +12,7 @@ use crate::wheel::Wheel;
 
 use super::Engine;
 use super::dedup;
-use super::messages::{Entry, Outcomes, TOMB_BYTES, Table, Tombs};
+use super::messages::{Entry, Outcomes, Ruins, TOMB_BYTES, Table, Tombs};
 use super::subscription::Role;
 use super::topic::Chunk;
 
@@ -52,14 +52,23 @@ pub struct TopicChunk {
     pub since_mono_ms: u64,
 }
 
-/// What a flush leaves behind in memory; to be dropped where nobody waits.
-#[derive(Debug, Default)]
-#[expect(dead_code, reason = "kept only to be dropped elsewhere")]
+/// What a flush leaves behind in memory. It is freed little by little, and on the thread that
+/// allocated it, where allocators give memory back at once.
+#[derive(Debug)]
 pub struct Remains {
-    table: Option<Arc<Table>>,
-    wheel: Option<Wheel>,
-    tombs: Option<Arc<Tombs>>,
-    dedups: Option<Arc<dedup::Layer>>,
+    ruins: Option<Ruins>,
+    dedups: Option<dedup::Ruins>,
+    // Few and large allocations: freed with it.
+    _wheel: Option<Wheel>,
+    _tombs: Option<Arc<Tombs>>,
+}
+
+impl Remains {
+    /// Frees about so many messages, then dedup ids. `false`: nothing is left.
+    pub fn clear(&mut self, messages: usize) -> bool {
+        self.ruins.as_mut().is_some_and(|ruins| ruins.clear(messages))
+            || self.dedups.as_mut().is_some_and(|ruins| ruins.clear(messages))
+    }
 }
 
 /// What the engine has to know when the flush is done.
@@ -245,14 +254,14 @@ impl Engine {
     }
 
     /// The flush is done: what was frozen lies below. `chunks` are the frozen's, with their bytes.
-    pub fn frozen_lies_below(&mut self, chunks: &[TopicChunk]) -> Remains {
-        let Some(freezing) = self.freezing.take() else { return Remains::default() };
+    pub fn frozen_lies_below(&mut self, chunks: &[TopicChunk]) -> Option<Remains> {
+        let freezing = self.freezing.take()?;
         self.memory_bytes -= self.messages.frozen_bytes();
         let remains = Remains {
-            table: self.messages.drop_frozen(),
-            wheel: self.wheel.drop_frozen(),
-            tombs: self.frozen_tombs.take(),
-            dedups: self.dedup.drop_frozen(),
+            ruins: self.messages.drop_frozen().and_then(Ruins::of),
+            dedups: self.dedup.drop_frozen().and_then(dedup::Ruins::of),
+            _wheel: self.wheel.drop_frozen(),
+            _tombs: self.frozen_tombs.take(),
         };
         self.below_sequence = freezing.below_sequence;
         self.thawed_to = self.fired_to;
@@ -273,7 +282,7 @@ impl Engine {
             }
             self.activate(id);
         }
-        remains
+        Some(remains)
     }
 }
 

@@ -183,6 +183,27 @@ impl Table {
     }
 }
 
+/// A layer that is over, to be taken apart little by little.
+#[derive(Debug)]
+pub(super) struct Ruins(std::collections::hash_map::IntoIter<u64, Box<Page>>);
+
+impl Ruins {
+    pub(super) fn of(table: Arc<Table>) -> Option<Self> {
+        // Somebody else who still has it takes it apart.
+        Arc::into_inner(table).map(|table| Self(table.pages.into_iter()))
+    }
+
+    /// Frees about so many messages. `false`: none is left.
+    pub(super) fn clear(&mut self, messages: usize) -> bool {
+        for _ in 0..messages.div_ceil(PAGE) {
+            if self.0.next().is_none() {
+                return false;
+            }
+        }
+        true
+    }
+}
+
 /// The layers of messages that are in memory.
 #[derive(Debug, Default)]
 pub(super) struct Messages {

@@ -19,6 +19,8 @@ use crate::journal::walk::{Tail, judge_tail};
 pub struct VerifyReport {
     /// Segment files that are needed.
     pub segments: u64,
+    /// Older segment files, which mean nothing any more; they go when the journal is opened.
+    pub retired: u64,
     /// Spare files; what they hold means nothing.
     pub spares: u64,
     /// Valid batches.
@@ -38,7 +40,8 @@ pub struct VerifyReport {
 }
 
 /// Reads all segments from `from_segment` on, as [`crate::journal::open`] would, and goes on behind
-/// damage. Older segments mean nothing any more and are not read. `on_batch` gets every valid batch; a
+/// damage. Older segments mean nothing any more and are not read. `None`: nobody knows any more where
+/// the journal begins, and all that is there is read. `on_batch` gets every valid batch; a
 /// text it returns is reported as damage of that place.
 ///
 /// # Errors
@@ -46,15 +49,17 @@ pub struct VerifyReport {
 pub fn verify(
     disk: &dyn Disk,
     dir: &Path,
-    from_segment: u64,
+    from_segment: Option<u64>,
     on_batch: OnBatch<'_>,
     on_progress: OnProgress<'_>,
 ) -> Result<VerifyReport, JournalError> {
-    let from = from_segment.max(1);
     let mut layout = Layout::read(disk, dir)?;
-    layout.segments.retain(|&segment| segment >= from);
+    let from = from_segment.or(layout.segments.first().copied()).unwrap_or(1).max(1);
+    let older = layout.segments.partition_point(|&segment| segment < from);
+    layout.segments.drain(..older);
     let mut report = VerifyReport {
         segments: layout.segments.len() as u64,
+        retired: older as u64,
         spares: layout.spares.len() as u64,
         ..VerifyReport::default()
     };
@@ -65,7 +70,8 @@ pub fn verify(
         readers.push((segment, header, reader.len));
     }
     let total = readers.iter().map(|(_, _, len)| len).sum();
-    let mut check = Check { on_batch, report: &mut report, expected: None };
+    let named = from_segment.filter(|&from| from > 1);
+    let mut check = Check { on_batch, report: &mut report, expected: None, named };
     let mut done = 0;
     if readers.is_empty() && from > 1 {
         check.damage(&segment_path(dir, from), 0, "the segment is missing");
@@ -87,6 +93,8 @@ struct Check<'a> {
     report: &'a mut VerifyReport,
     /// Number the next frame should have; `None` after damage or at the beginning.
     expected: Option<u64>,
+    /// The segment that somebody names as the first: it was finished.
+    named: Option<u64>,
 }
 
 impl Check<'_> {
@@ -117,7 +125,12 @@ impl Check<'_> {
                 self.expected = Some(header.first_frame);
             }
             // The making of the last segment may have been cut off before it held anything.
-            None if next.is_none() && reader.search(FIRST_FRAME)?.is_none() => return Ok(()),
+            None if next.is_none()
+                && self.named != Some(reader.segment)
+                && reader.search(FIRST_FRAME)?.is_none() =>
+            {
+                return Ok(());
+            }
             None => self.damage(&file, 0, "the segment header is invalid"),
         }
         // Reading goes forward only, and the search above may have gone to the end.

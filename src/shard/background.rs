@@ -1,12 +1,12 @@
 //! Who writes flushes and merges: a thread of its own, or, for simulators, whoever steps.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 
-use crate::engine::Remains;
 use crate::store::{StoreError, StoreStats, Version};
 
 use super::flush::{Flushed, Job, Writer};
@@ -30,19 +30,15 @@ pub(super) trait Background: Send {
     fn flush(&mut self, job: Job);
     /// What happened since the last call.
     fn news(&mut self) -> Option<News>;
-    /// Drops what a flush leaves behind.
-    fn discard(&mut self, remains: Remains);
-}
-
-enum Order {
-    Flush(Job),
-    Discard(Remains),
+    /// Whether a merge is under way. Only for people to read.
+    fn is_merging(&self) -> bool;
 }
 
 /// A thread that writes.
 pub(super) struct WriterThread {
-    orders: Option<Sender<Order>>,
+    orders: Option<Sender<Job>>,
     news: Receiver<News>,
+    merging: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -51,10 +47,12 @@ impl WriterThread {
     pub(super) fn start(writer: Writer) -> std::io::Result<Self> {
         let (orders, taken) = crossbeam_channel::unbounded();
         let (told, news) = crossbeam_channel::unbounded();
+        let merging = Arc::new(AtomicBool::new(false));
+        let merges = merging.clone();
         let thread = std::thread::Builder::new()
             .name("postdate-store".into())
-            .spawn(move || run(writer, &taken, &told))?;
-        Ok(Self { orders: Some(orders), news, thread: Some(thread) })
+            .spawn(move || run(writer, &taken, &told, &merges))?;
+        Ok(Self { orders: Some(orders), news, merging, thread: Some(thread) })
     }
 }
 
@@ -62,7 +60,7 @@ impl Background for WriterThread {
     fn flush(&mut self, job: Job) {
         if let Some(orders) = &self.orders {
             // A thread that is gone has panicked: the next `news` does not come, nothing is lost.
-            let _ = orders.send(Order::Flush(job));
+            let _ = orders.send(job);
         }
     }
 
@@ -70,10 +68,8 @@ impl Background for WriterThread {
         self.news.try_recv().ok()
     }
 
-    fn discard(&mut self, remains: Remains) {
-        if let Some(orders) = &self.orders {
-            let _ = orders.send(Order::Discard(remains));
-        }
+    fn is_merging(&self) -> bool {
+        self.merging.load(Ordering::Relaxed)
     }
 }
 
@@ -87,25 +83,23 @@ impl Drop for WriterThread {
     }
 }
 
-fn run(mut writer: Writer, orders: &Receiver<Order>, news: &Sender<News>) {
+fn run(mut writer: Writer, orders: &Receiver<Job>, news: &Sender<News>, merging: &AtomicBool) {
     let mut failed: Option<Job> = None;
     loop {
         let order = if failed.is_some() {
             orders.recv_timeout(RETRY)
         } else if writer.has_merge() {
+            merging.store(true, Ordering::Relaxed);
             orders.try_recv().map_err(|error| match error {
                 TryRecvError::Empty => RecvTimeoutError::Timeout,
                 TryRecvError::Disconnected => RecvTimeoutError::Disconnected,
             })
         } else {
+            merging.store(false, Ordering::Relaxed);
             orders.recv().map_err(|_| RecvTimeoutError::Disconnected)
         };
         let job = match order {
-            Ok(Order::Flush(job)) => Some(job),
-            Ok(Order::Discard(remains)) => {
-                drop(remains);
-                None
-            }
+            Ok(job) => Some(job),
             Err(RecvTimeoutError::Timeout) => failed.take(),
             Err(RecvTimeoutError::Disconnected) => return,
         };
@@ -178,7 +172,7 @@ impl Background for InlineWriter {
         }
     }
 
-    fn discard(&mut self, remains: Remains) {
-        drop(remains);
+    fn is_merging(&self) -> bool {
+        self.writer.is_merging()
     }
 }

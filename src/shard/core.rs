@@ -162,7 +162,7 @@ impl Core {
         if self.stuck.is_some() {
             return STUCK_RETRY;
         }
-        if self.overdue || self.engine.has_work() {
+        if self.overdue || self.engine.has_work() || self.has_remains() {
             return Duration::ZERO;
         }
         if !self.work.is_empty() {
@@ -194,6 +194,7 @@ impl Core {
             return Ok(());
         }
         self.take_news()?;
+        self.clear_remains();
         self.thaw(now)?;
         let fired = self.engine.fire(now, self.fire_limit());
         self.resume();

@@ -109,6 +109,11 @@ impl Writer {
         self.merge.is_some()
     }
 
+    /// Whether a merge is under way.
+    pub(super) fn is_merging(&self) -> bool {
+        self.merge.is_some()
+    }
+
     /// Merges a little. `true`: the store has a new version.
     pub(super) fn merge_a_bit(&mut self) -> Result<bool, StoreError> {
         let Some(merge) = &mut self.merge else { return Ok(false) };

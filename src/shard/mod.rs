@@ -8,6 +8,7 @@
 mod background;
 mod below;
 mod broker;
+mod check;
 mod core;
 mod effort;
 mod error;
@@ -23,6 +24,7 @@ mod timekeeper;
 mod work;
 
 pub use broker::{Broker, Outbox, Session};
+pub use check::{check_checkpoint, check_events, check_row};
 pub use error::ShardError;
 pub use open::{OpenError, Recovery, Shard, ShardOptions, open};
 pub use stepped::SteppedShard;

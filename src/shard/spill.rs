@@ -1,10 +1,13 @@
 //! Keeping memory in bounds: when to flush, when to slow down, what to read back.
 
+use std::collections::VecDeque;
+
 use crate::base::error::Code;
 use crate::base::id::Key;
 use crate::base::limits;
 use crate::base::time::Now;
 use crate::codec::event;
+use crate::engine::Remains;
 use crate::journal::{JournalError, Position};
 
 use super::background::News;
@@ -28,6 +31,8 @@ pub(super) struct Spill {
     pub(super) failures: u64,
     /// The last failure was told.
     told: bool,
+    /// Memory of flushes that are done, still to be freed.
+    remains: VecDeque<Remains>,
 }
 
 impl Core {
@@ -36,8 +41,7 @@ impl Core {
         while let Some(news) = self.background.news() {
             match news {
                 News::Flushed(flushed, version, stats) => {
-                    let remains = self.engine.frozen_lies_below(&flushed.chunks);
-                    self.background.discard(remains);
+                    self.spill.remains.extend(self.engine.frozen_lies_below(&flushed.chunks));
                     self.below.switch(version);
                     self.store_stats = *stats;
                     self.spill.flushes += 1;
@@ -63,6 +67,20 @@ impl Core {
             }
         }
         Ok(())
+    }
+
+    /// Frees some of what flushes have left: little at a time, so that nobody waits for it.
+    pub(super) fn clear_remains(&mut self) {
+        if let Some(first) = self.spill.remains.front_mut()
+            && !first.clear(limits::CLEAR_PER_STEP)
+        {
+            self.spill.remains.pop_front();
+        }
+    }
+
+    /// Whether there is something to free.
+    pub(super) fn has_remains(&self) -> bool {
+        !self.spill.remains.is_empty()
     }
 
     /// Reads back what is due soon and what deliveries wait for.

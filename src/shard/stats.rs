@@ -26,6 +26,7 @@ impl Core {
             ("flushing", u64::from(self.engine.is_frozen())),
             ("memory_bytes", self.engine.memory_bytes()),
             ("publishing_slowed", u64::from(self.is_slowed())),
+            ("store_merging", u64::from(self.background.is_merging())),
         ]);
         stats.extend(store_stats(&self.store_stats));
         stats

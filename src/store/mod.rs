@@ -26,10 +26,10 @@ pub use flush::Flush;
 pub use merge::{Liveness, Merge};
 pub use merging::{LiveRow, MergeCursor};
 pub use policy::MergePlan;
-pub use segment::{Cursor, Scratch, Segment, SegmentMeta, SegmentOptions, SegmentWriter};
+pub use segment::{Cursor, OnRow, Scratch, Segment, SegmentMeta, SegmentOptions, SegmentWriter};
 pub use stats::{FamilyStats, StoreStats};
 pub use store::{Opened, Store, StoreOptions};
-pub use verify::{Damage, VerifyReport, verify};
+pub use verify::{Damage, Judges, Summary, VerifyReport, verify};
 pub use version::{Run, Version};
 
 /// Kinds of rows. Each has its own runs of segments and its own form of key, see [`key`].

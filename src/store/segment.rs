@@ -32,6 +32,7 @@ use crate::store::{Compression, Family, Owned, StoreError};
 
 pub use cursor::Cursor;
 pub use scratch::Scratch;
+pub use verify::OnRow;
 pub use writer::SegmentWriter;
 
 /// Settings of a [`SegmentWriter`].

@@ -76,7 +76,7 @@ fn check_sound(disk: &SimDisk, start: Start, numbers: &[u64]) {
         check_batch(meta, bytes, at);
         Ok(())
     };
-    let report = verify(disk, dir(), start.segment, &mut check, &mut |_, _| ()).unwrap();
+    let report = verify(disk, dir(), Some(start.segment), &mut check, &mut |_, _| ()).unwrap();
     assert_eq!(report.damage, []);
     disk.crash(Survival::None, 0);
     let Opened { mut journal, recovered, read, .. } = open_at(disk, ALWAYS, start).unwrap();

@@ -43,7 +43,7 @@ fn check_report(disk: &SimDisk, start: Start) -> VerifyReport {
         check_batch(meta, bytes, at);
         Ok(())
     };
-    verify(disk, dir(), start.segment, &mut check, &mut |_, _| ()).unwrap()
+    verify(disk, dir(), Some(start.segment), &mut check, &mut |_, _| ()).unwrap()
 }
 
 fn segments(disk: &SimDisk) -> Vec<String> {

@@ -18,7 +18,7 @@ fn report(disk: &SimDisk, start: Start) -> journal::VerifyReport {
         check_batch(meta, bytes, at);
         Ok(())
     };
-    verify(disk, dir(), start.segment, &mut ignore, &mut |_, _| ()).unwrap()
+    verify(disk, dir(), Some(start.segment), &mut ignore, &mut |_, _| ()).unwrap()
 }
 
 /// Goal: the workload of the sweeps works when nothing goes wrong, in every mode.
@@ -295,7 +295,7 @@ fn real_files_round_trip() {
     }
     let disk = OsDisk::default();
     let mut ignore = |_: &_, _: &[u8], _| Ok(());
-    let report = verify(&disk, &path, 0, &mut ignore, &mut |_, _| ()).unwrap();
+    let report = verify(&disk, &path, None, &mut ignore, &mut |_, _| ()).unwrap();
     assert_eq!((report.frames, report.damage.len()), (number, 0), "{report:?}");
     assert!(disk.open(&path.join("00000000000000000001.wal"), OpenMode::Read).is_ok());
 }

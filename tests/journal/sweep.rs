@@ -174,7 +174,7 @@ fn noise_never_panics() {
             check_batch(meta, bytes, at);
             Ok(())
         };
-        verify(&copy, dir(), start.segment, &mut check, &mut |_, _| ()).unwrap();
+        verify(&copy, dir(), Some(start.segment), &mut check, &mut |_, _| ()).unwrap();
         if let Ok(opened) = open_at(&copy, ALWAYS, start) {
             check_whole(&opened, "noise");
         }

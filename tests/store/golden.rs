@@ -11,9 +11,11 @@ use std::sync::Arc;
 
 use postdate::env::{Disk, OpenMode, OsDisk};
 use postdate::sim::SimDisk;
-use postdate::store::{Family, verify};
+use postdate::store::Family;
 
-use crate::common::{Changes, Model, check_files, commit, commits_of, dir, merge_all, open};
+use crate::common::{
+    Changes, Model, check_files, commit, commits_of, dir, merge_all, open, verify_with,
+};
 
 const COMMITS: u64 = 5;
 
@@ -68,7 +70,7 @@ fn write_golden() -> SimDisk {
 }
 
 fn check(disk: &SimDisk) {
-    let report = verify(disk, dir(), &mut |_, _| ()).unwrap();
+    let report = verify_with(disk, &mut |_, _| ()).unwrap();
     assert_eq!((report.damage.len(), report.unnamed.len()), (0, 0), "{report:?}");
     let (mut store, opened) = open(disk).unwrap();
     assert_eq!(commits_of(opened.as_ref()), COMMITS);

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use postdate::env::Disk;
 use postdate::sim::SimDisk;
-use postdate::store::{Family, StoreError, VerifyReport, verify};
+use postdate::store::{Family, StoreError, VerifyReport};
 
-use crate::common::{Changes, Model, check_version, commit, dir, open, read};
+use crate::common::{Changes, Model, check_version, commit, dir, open, read, verify_with};
 
 /// A store of some files in each family, with a run of tombstones.
 fn disk() -> (SimDisk, Arc<Model>) {
@@ -29,7 +29,7 @@ fn disk() -> (SimDisk, Arc<Model>) {
 
 fn report(disk: &SimDisk) -> VerifyReport {
     let mut last = (0, 0);
-    let report = verify(disk, dir(), &mut |done, total| {
+    let report = verify_with(disk, &mut |done, total| {
         assert!(done >= last.0 && done <= total, "{done} of {total} after {last:?}");
         last = (done, total);
     });

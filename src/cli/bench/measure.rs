@@ -91,7 +91,12 @@ impl Latency {
 #[derive(Debug, Clone)]
 pub(super) struct Meter {
     window: Window,
+    /// Whole seconds of the window.
     by_second: Vec<u64>,
+    /// Messages counted inside the window.
+    counted: u64,
+    /// How long was measured.
+    length: Duration,
     /// Latency of what was counted.
     pub(super) latency: Latency,
     /// Messages counted in the whole run, the time around the window included.
@@ -104,6 +109,8 @@ impl Meter {
         Ok(Self {
             window,
             by_second: vec![0; window.seconds],
+            counted: 0,
+            length: Duration::from_secs(window.seconds as u64),
             latency: Latency::new()?,
             total: 0,
             refused: BTreeMap::new(),
@@ -115,6 +122,7 @@ impl Meter {
         self.total += count;
         if let Some(second) = self.window.second(now) {
             self.by_second[second] += count;
+            self.counted += count;
             if let Some(latency) = latency {
                 self.latency.record_duration(latency, count);
             }
@@ -136,6 +144,7 @@ impl Meter {
         for (sum, count) in self.by_second.iter_mut().zip(&other.by_second) {
             *sum += count;
         }
+        self.counted += other.counted;
         self.latency.add(&other.latency);
         self.total += other.total;
         for (code, (count, error)) in &other.refused {
@@ -155,22 +164,24 @@ impl Meter {
         Ok(sum)
     }
 
-    /// Messages counted inside the window.
-    pub(super) fn counted(&self) -> u64 {
-        self.by_second.iter().sum()
+    /// Ends the window early, because the work is done. The second it ends in is not one of those
+    /// that are told apart, as it is not whole.
+    pub(super) fn end_at(&mut self, now: Instant) {
+        let length = now.saturating_duration_since(self.window.start);
+        self.length = self.length.min(length);
+        self.by_second.truncate(self.length.as_secs() as usize);
     }
 
     /// Messages a second, over the window.
     pub(super) fn rate(&self) -> f64 {
-        self.counted() as f64 / self.window.seconds.max(1) as f64
+        self.counted as f64 / self.length.as_secs_f64().max(1e-3)
     }
 
-    /// The worst and the median second.
-    pub(super) fn worst_and_median(&self) -> (u64, u64) {
+    /// The worst and the median second; `None` when not one was whole.
+    pub(super) fn worst_and_median(&self) -> Option<(u64, u64)> {
         let mut seconds = self.by_second.clone();
         seconds.sort_unstable();
-        let worst = seconds.first().copied().unwrap_or(0);
-        (worst, seconds.get(seconds.len() / 2).copied().unwrap_or(0))
+        Some((*seconds.first()?, *seconds.get(seconds.len() / 2)?))
     }
 
     /// Refused messages by error.
@@ -197,15 +208,33 @@ mod tests {
         meter.count(at(1_000), 4, latency);
         meter.count(at(2_999), 7, latency);
         meter.count(at(3_000), 100, latency);
-        assert_eq!((meter.counted(), meter.total), (31, 231));
+        assert_eq!((meter.counted, meter.total), (31, 231));
         assert_eq!(meter.latency.count(), 31);
-        assert_eq!(meter.worst_and_median(), (4, 7));
+        assert_eq!(meter.worst_and_median(), Some((4, 7)));
         let mut sum = Meter::sum(window, &[meter.clone(), meter]).unwrap();
-        assert_eq!((sum.counted(), sum.worst_and_median()), (62, (8, 14)));
+        assert_eq!((sum.counted, sum.worst_and_median()), (62, Some((8, 14))));
         assert!((sum.rate() - 62.0 / 3.0).abs() < 1e-9);
         sum.refuse(&Code::DiskFull.into(), 2);
         sum.refuse(&Code::DiskFull.into(), 3);
         assert_eq!(sum.refused().map(|(count, _)| count).collect::<Vec<_>>(), [5]);
+    }
+
+    /// Goal: work that is done before its window ends has a rate, and only whole seconds are told
+    /// apart. Method: a window of an hour ends after 2.5 s, and one after less than a second.
+    #[test]
+    fn a_window_may_end_early() {
+        let start = Instant::now();
+        let at = |ms: u64| start + Duration::from_millis(ms);
+        let mut meter = Meter::new(Window::new(start, 3_600)).unwrap();
+        for (ms, count) in [(100, 30), (1_500, 20), (2_400, 5)] {
+            meter.count(at(ms), count, None);
+        }
+        let mut short = meter.clone();
+        meter.end_at(at(2_500));
+        assert_eq!((meter.counted, meter.worst_and_median()), (55, Some((20, 30))));
+        assert!((meter.rate() - 22.0).abs() < 1e-9);
+        short.end_at(at(500));
+        assert_eq!(short.worst_and_median(), None);
     }
 
     #[test]

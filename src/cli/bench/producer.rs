@@ -10,6 +10,7 @@ use super::measure::Meter;
 use super::pace::Beats;
 use super::payload::{Bodies, Item, produce_frame};
 use crate::base::command::Answer;
+use crate::base::id::MessageId;
 use crate::cli::failure::Failure;
 use crate::wire::binary::{Reply, ServerFrame};
 
@@ -59,6 +60,8 @@ pub(super) struct Producer {
     sent: Vec<Option<Sent>>,
     free: Vec<u32>,
     pub(super) meter: Meter,
+    /// Ids of what was accepted, where somebody wants them.
+    pub(super) ids: Option<Vec<MessageId>>,
 }
 
 impl Producer {
@@ -71,6 +74,7 @@ impl Producer {
             free: (0..slots).rev().collect(),
             shape,
             meter,
+            ids: None,
         })
     }
 
@@ -159,7 +163,12 @@ impl Producer {
                 Answer::Produced(results) => {
                     for result in results {
                         match result {
-                            Ok(_) => accepted += 1,
+                            Ok(produced) => {
+                                accepted += 1;
+                                if let Some(ids) = &mut self.ids {
+                                    ids.push(produced.id);
+                                }
+                            }
                             Err(error) => self.meter.refuse(&error, 1),
                         }
                     }

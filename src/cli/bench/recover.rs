@@ -3,28 +3,22 @@
 mod child;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Args;
 
+use super::Load;
+use super::counters::Counters;
+use super::fill::{Fill, Until};
 use super::link::Link;
-use super::measure::{Meter, Window};
-use super::payload::{Item, Random};
-use super::producer::{Next, Producer, Shape};
 use super::report::Report;
-use super::{Load, join_all};
 use crate::base::command::Command;
 use crate::base::message::{Delay, Message, MessageBatch};
 use crate::cli::failure::Failure;
 use crate::cli::output::{Out, count_of};
-use crate::cli::{progress, time};
-use crate::env::{Clock, OsClock};
+use crate::cli::time;
 use child::Child;
 
-/// How long filling may take; only the counts by second are bound by it.
-const FILL_SECONDS: usize = 86_400;
 /// How long the restarted server may take to have everything.
 const PATIENCE: Duration = Duration::from_secs(600);
 /// Time between two looks at the counters.
@@ -64,21 +58,18 @@ impl Recover {
     pub(super) async fn run(self, mut out: Out) -> Result<(), Failure> {
         must_be_empty(&self.data_dir)?;
         let destination = "/queue/bench";
-        let shape = self.load.shape(destination)?;
+        let fill = Fill {
+            connections: self.load.connections,
+            shape: self.load.shape(destination)?,
+            until: Until::Messages(self.messages),
+            rate: None,
+            delays: (self.delay_min.min(self.delay_max), self.delay_max),
+            ids: false,
+        };
 
         let server = Child::start(&self.data_dir, &self.settings)?;
-        let filling = Instant::now();
-        let published = self.fill(&server.address, shape).await?;
-        let filled_in = filling.elapsed();
-        if published.total < self.messages {
-            let why = published.refused().next().map(|(_, error)| error.to_string());
-            return Err(Failure::Failed(format!(
-                "only {} of {} messages were taken: {}",
-                published.total,
-                self.messages,
-                why.unwrap_or_default()
-            )));
-        }
+        let filled = fill.run(&server.address).await?;
+        filled.must_be(self.messages)?;
         let anonymous = server.anonymous_bytes();
         server.kill()?;
         let on_disk = disk_bytes(&self.data_dir)?;
@@ -108,11 +99,11 @@ impl Recover {
         report.seconds("ready_seconds", "ready after", ready.as_secs_f64());
         report.seconds("ack_seconds", "first acknowledgement", acknowledged.as_secs_f64());
         report.seconds("all_seconds", "all there", complete.as_secs_f64());
-        report.seconds("fill_seconds", "filled in", filled_in.as_secs_f64());
+        report.seconds("fill_seconds", "filled in", filled.took.as_secs_f64());
         report.rate(
             "fill_per_second",
             "filled",
-            published.total as f64 / filled_in.as_secs_f64().max(1e-3),
+            filled.meter.total as f64 / filled.took.as_secs_f64().max(1e-3),
         );
         report.bytes("disk_bytes", "on disk", on_disk);
         if let Some(bytes) = anonymous {
@@ -122,44 +113,6 @@ impl Recover {
             report.bytes("recovered_anonymous_bytes", "memory after", bytes);
         }
         Ok(report.write(&mut out)?)
-    }
-
-    async fn fill(&self, address: &str, shape: Shape) -> Result<Meter, Failure> {
-        let window = Window::new(Instant::now(), FILL_SECONDS);
-        let bar = progress::items("filling", self.messages);
-        let sequence = Arc::new(AtomicU64::new(0));
-        let delays = (self.delay_min.min(self.delay_max), self.delay_max);
-        let mut tasks = Vec::new();
-        for index in 0..u64::from(self.load.connections) {
-            let meter = Meter::new(window)?;
-            let mut producer = Producer::connect(address, shape.clone(), meter).await?;
-            let (sequence, messages, bar) = (sequence.clone(), self.messages, bar.clone());
-            let mut random = Random::new(index);
-            tasks.push(tokio::spawn(async move {
-                let next = |count: usize| {
-                    let first = sequence.fetch_add(count as u64, Ordering::Relaxed);
-                    let last = (first + count as u64).min(messages);
-                    if first >= last {
-                        return Next::End;
-                    }
-                    bar.inc(last - first);
-                    let now_us = OsClock.wall_ns() / 1_000;
-                    let items: Vec<Item> = (first..last)
-                        .map(|sequence| {
-                            let ms = random.between(delays.0, delays.1);
-                            let delay = Delay::After(ms.cast_signed());
-                            Item { delay, time_us: now_us + ms * 1_000, sequence }
-                        })
-                        .collect();
-                    Next::Frame(items.into_iter())
-                };
-                producer.run(None, next).await?;
-                Ok(producer.meter)
-            }));
-        }
-        let meters = join_all(tasks).await?;
-        bar.finish_and_clear();
-        Meter::sum(window, &meters)
     }
 }
 
@@ -210,9 +163,7 @@ async fn publish_one(link: &mut Link, destination: &str) -> Result<(), Failure> 
 /// Waits until the server counts so many messages.
 async fn wait_for(link: &mut Link, messages: u64, deadline: Instant) -> Result<(), Failure> {
     loop {
-        let counters = link.stats().await?;
-        let counted = counters.iter().find(|(name, _)| name == "messages");
-        let counted = counted.map_or(0, |(_, value)| *value);
+        let counted = Counters::ask(link).await?.pending();
         if counted >= messages {
             return Ok(());
         }

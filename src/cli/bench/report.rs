@@ -4,6 +4,7 @@ use std::io;
 
 use serde_json::{Map, Value, json};
 
+use super::counters::Counters;
 use super::measure::{Latency, Meter};
 use crate::cli::output::{Out, show_count};
 
@@ -58,10 +59,33 @@ impl Report {
         self.row(key, name, bytes.into(), format!("{mib:.1} MiB"));
     }
 
+    /// A number of its own kind.
+    pub(super) fn ratio(&mut self, key: &str, name: &str, ratio: f64) {
+        self.row(key, name, json!(ratio), format!("{ratio:.2}"));
+    }
+
+    /// Something that should be so; people read of it only where it is not.
+    pub(super) fn must(&mut self, key: &str, unless: &str, so: bool) {
+        self.json.insert(key.into(), so.into());
+        if !so {
+            self.rows.push((unless.into(), "the figures below are not the last ones".into()));
+        }
+    }
+
+    /// What the server counts at some moment.
+    pub(super) fn counters(&mut self, key: &str, name: &str, counters: &Counters) {
+        let told = counters.told();
+        let object: Map<String, Value> =
+            told.iter().map(|(key, count)| ((*key).into(), (*count).into())).collect();
+        let texts: Vec<String> =
+            told.iter().map(|(key, count)| format!("{key} {}", show_count(*count))).collect();
+        self.row(key, name, object.into(), texts.join("  "));
+    }
+
     /// Throughput, with its worst second against the median.
     pub(super) fn throughput(&mut self, meter: &Meter) {
         self.rate("per_second", "throughput", meter.rate());
-        let (worst, median) = meter.worst_and_median();
+        let Some((worst, median)) = meter.worst_and_median() else { return };
         let share = worst as f64 / median.max(1) as f64;
         self.json.insert("per_second_worst".into(), worst.into());
         self.json.insert("per_second_median".into(), median.into());

@@ -109,6 +109,12 @@ impl Walk {
         advanced.map_err(|damage| segment.damaged_block(self.next_block.saturating_sub(1), damage))
     }
 
+    /// Makes this block the next one.
+    pub(super) fn go_to(&mut self, block: u32) {
+        self.rows.begin(0);
+        self.next_block = block;
+    }
+
     /// Goes before the first row of the next block, which exists.
     pub(super) fn load(&mut self, segment: &Segment) -> Result<(), StoreError> {
         // Should this fail, the block before is over all the same, and the window may be empty.

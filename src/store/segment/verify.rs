@@ -2,9 +2,10 @@
 
 use crate::store::key::tail;
 use crate::store::segment::cursor::Walk;
+use crate::store::segment::index::Entry;
 use crate::store::segment::layout::{Damaged, HEADER_BYTES};
 use crate::store::segment::{Segment, SegmentMeta};
-use crate::store::{StoreError, Value};
+use crate::store::{Damage, Family, StoreError, Value};
 
 /// What the rows come to; in the end what the footer should say.
 #[derive(Default)]
@@ -15,6 +16,8 @@ struct Sum {
     tails: Option<(u64, u64)>,
     first_key: Vec<u8>,
     last_key: Vec<u8>,
+    /// Rows were left out.
+    lost: bool,
 }
 
 impl Sum {
@@ -47,38 +50,78 @@ impl Sum {
     }
 }
 
+/// Looks at a row whose checksum was right. A text says why it makes no sense.
+pub type OnRow<'a> = &'a mut dyn FnMut(Family, &[u8], Value<'_>) -> Result<(), String>;
+
 impl Segment {
-    /// Reads and checks every block, the order of the rows, and what index and footer say of them.
-    /// `progress` gets the bytes read since it was last called.
-    ///
-    /// # Errors
-    /// The first damage: [`StoreError::Corrupt`]; [`StoreError::Io`].
-    pub fn verify(&self, progress: &mut dyn FnMut(u64)) -> Result<(), StoreError> {
+    /// Reads and checks every block, the order of the rows, and what index and footer say of them;
+    /// goes on behind damage. `on_row` judges each row. `progress` gets the bytes read since it was
+    /// last called. Gives everything that is damaged, one place a block at most.
+    pub fn verify(&self, on_row: OnRow<'_>, progress: &mut dyn FnMut(u64)) -> Vec<Damage> {
         let mut walk = Walk::default();
         let mut sum = Sum::default();
+        let mut found = Vec::new();
         let mut end = HEADER_BYTES as u64;
         for block in 0..self.blocks {
-            let entry = self.entry(block)?;
+            let entry = match self.entry(block) {
+                Ok(entry) => entry,
+                // Where the blocks behind it are is not known.
+                Err(error) => {
+                    found.push(self.damage_of(self.index_offset, error));
+                    return found;
+                }
+            };
             if entry.offset != end {
-                return Err(self.damaged_index(Damaged("blocks do not follow one another")));
+                let apart = Damaged("blocks do not follow one another");
+                found.push(self.damage_of(self.index_offset, self.damaged_index(apart)));
             }
             end = entry.end();
-            walk.load(self)?;
-            while walk.advance_in_block(self)? {
-                let (key, value) = walk.row();
-                sum.add(key, value).map_err(|damage| self.damaged(entry.offset, damage))?;
-            }
-            if sum.last_key != entry.last_key {
-                return Err(self.damaged_index(Damaged("a block ends with another key")));
+            walk.go_to(block);
+            if let Err(error) = self.verify_block(&mut walk, &entry, &mut sum, on_row) {
+                found.push(self.damage_of(entry.offset, error));
+                sum.lost = true;
             }
             progress(entry.bytes.into());
         }
         if end != self.index_offset {
-            return Err(self.damaged_index(Damaged("there are bytes behind the last block")));
+            let behind = Damaged("there are bytes behind the last block");
+            found.push(self.damage_of(self.index_offset, self.damaged_index(behind)));
         }
-        if !sum.is(&self.meta) {
-            return Err(self.damaged_footer(Damaged("the footer counts other rows")));
+        // What a damaged block held cannot be counted.
+        if !sum.lost && !sum.is(&self.meta) {
+            let other = Damaged("the footer counts other rows");
+            found.push(self.damage_of(0, self.damaged_footer(other)));
         }
-        Ok(())
+        found
+    }
+
+    fn verify_block(
+        &self,
+        walk: &mut Walk,
+        entry: &Entry<'_>,
+        sum: &mut Sum,
+        on_row: OnRow<'_>,
+    ) -> Result<(), StoreError> {
+        let bad = |why: String| StoreError::corrupt(&self.path, entry.offset, why);
+        walk.load(self)?;
+        let mut senseless = None;
+        while walk.advance_in_block(self)? {
+            let (key, value) = walk.row();
+            sum.add(key, value).map_err(|damage| self.damaged(entry.offset, damage))?;
+            if let Err(why) = on_row(self.meta.family, key, value) {
+                senseless.get_or_insert(why);
+            }
+        }
+        if sum.last_key != entry.last_key {
+            return Err(bad("it ends with another key than the index says".into()));
+        }
+        senseless.map_or(Ok(()), |why| {
+            Err(bad(format!("a row makes no sense although its checksum is right: {why}")))
+        })
+    }
+
+    /// An error as damage; `offset` is where it was met, should it not say so itself.
+    fn damage_of(&self, offset: u64, error: StoreError) -> Damage {
+        Damage::of(error, &self.path, offset)
     }
 }
