@@ -256,7 +256,8 @@ impl Engine {
         for id in freezing.destinations {
             let Some(destination) = self.destination_mut(id) else { continue };
             if destination.kind.is_queue() {
-                destination.queue.frozen_lies_below(freezing.last_position);
+                let thawed = destination.queue.frozen_lies_below(freezing.last_position);
+                self.forget_thawed(id, &thawed);
             } else {
                 let chunks = by_topic.remove(&id).unwrap_or_default();
                 destination.topic.frozen_lies_below(&chunks);
@@ -264,6 +265,18 @@ impl Engine {
             self.activate(id);
         }
         remains
+    }
+}
+
+impl Engine {
+    /// Lets go of what was read back during a flush: nothing but its lane knew of it.
+    fn forget_thawed(&mut self, id: DestinationId, thawed: &[u64]) {
+        for &sequence in thawed {
+            let waits = |entry: &Entry| entry.destination == id && entry.below && !entry.handed;
+            if self.messages.get(sequence).is_some_and(waits) {
+                self.forget(sequence);
+            }
+        }
     }
 }
 

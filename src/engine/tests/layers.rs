@@ -63,6 +63,23 @@ fn what_a_purge_leaves_alone_survives_a_crash_wherever_it_lay() {
     invariants::check(&rig.engine, &rig.root);
 }
 
+/// Goal: a purge takes what was read back during a flush. Method: read back while the flush goes on,
+/// purged before it is read again.
+#[test]
+fn a_purge_takes_what_was_read_back_during_a_flush() {
+    let mut rig = Rig::new();
+    let ids = three_ready_below(&mut rig);
+    rig.freeze();
+    rig.subscribe(A, 1, Q, 1);
+    assert_eq!(rig.ids(), [ids[0]]);
+    rig.switch();
+    invariants::check(&rig.engine, &rig.root);
+    assert!(matches!(rig.ask(purge(Q)), Answer::Purged(_)));
+    invariants::check(&rig.engine, &rig.root);
+    assert_eq!(rig.verdict(ack(0, &[ids[1]])), (false, State::Gone));
+    rig.check_replay();
+}
+
 /// Goal: one acknowledged below by its id alone does not come, and counts once.
 #[test]
 fn a_ready_message_below_is_acknowledged_where_it_lies() {
