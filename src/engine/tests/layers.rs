@@ -121,3 +121,16 @@ fn a_scheduled_message_below_is_cancelled_where_it_lies() {
     assert_eq!(rig.ids(), []);
     rig.check_replay();
 }
+
+/// Goal: a topic's bytes stay what they count. Method: messages are dropped while they are written.
+#[test]
+fn a_topic_counts_its_bytes_over_a_flush() {
+    let mut rig = Rig::with(ShardConfig { topic_messages: 4, ..ShardConfig::default() });
+    rig.ask(produce(T, &vec![Message::new("x"); 4]));
+    rig.freeze();
+    rig.ask(produce(T, &vec![Message::new("x"); 2]));
+    rig.switch();
+    invariants::check(&rig.engine, &rig.root);
+    rig.ask(produce(T, &vec![Message::new("x"); 9]));
+    invariants::check(&rig.engine, &rig.root);
+}
