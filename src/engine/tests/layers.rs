@@ -122,6 +122,24 @@ fn a_scheduled_message_below_is_cancelled_where_it_lies() {
     rig.check_replay();
 }
 
+/// Goal: credit comes back for a topic message that was handed out from below and dropped since.
+/// Method: the reader was asked about a lost message before.
+#[test]
+fn what_was_read_from_below_and_dropped_gives_its_credit_back() {
+    let mut rig = Rig::new();
+    let ids: Vec<_> = (0..3).map(|_| rig.publish(T, Message::new("x"))).collect();
+    rig.flush();
+    rig.subscribe(A, 1, T, 1);
+    assert_eq!(rig.ids(), [ids[0]]);
+    rig.ask(ack(1, &[MessageId::new(START, 0, 999)]));
+    rig.ask(ack(1, &[ids[0]]));
+    assert_eq!(rig.ids(), [ids[1]]);
+    rig.ask(purge(T));
+    assert_eq!(rig.verdict(ack(1, &[ids[1]])), (false, State::Gone));
+    let new = rig.publish(T, Message::new("new"));
+    assert_eq!(rig.ids(), [new]);
+}
+
 /// Goal: a topic's bytes stay what they count. Method: messages are dropped while they are written.
 #[test]
 fn a_topic_counts_its_bytes_over_a_flush() {
