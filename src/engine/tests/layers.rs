@@ -152,3 +152,17 @@ fn a_topic_counts_its_bytes_over_a_flush() {
     rig.ask(produce(T, &vec![Message::new("x"); 9]));
     invariants::check(&rig.engine, &rig.root);
 }
+
+/// Goal: the shard wakes up to read on when nothing it has read is left to fire. Method: what was read
+/// is cancelled; the rest is due before the clocks are looked at anyway.
+#[test]
+fn the_end_of_what_was_read_wakes_the_shard() {
+    let mut rig = Rig::new();
+    let ids = [rig.publish(Q, after(5_000)), rig.publish(Q, after(5_010))];
+    rig.flush();
+    rig.pass(4_990);
+    rig.flush();
+    // One row is read.
+    rig.step_limited(vec![(A, Command::Cancel { ids: vec![ids[0]] })], 1);
+    assert!(rig.engine.next_wait_ms().is_some_and(|wait| wait <= 20));
+}
