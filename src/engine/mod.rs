@@ -294,7 +294,11 @@ impl Engine {
             Some(first.due_ms.saturating_sub(self.now.on(clock)))
         };
         let lease = self.lease_timers.first().map(|(at, _)| at.saturating_sub(self.now.mono_ms));
-        [wheel, held(ClockKind::Mono), held(ClockKind::Wall), lease].into_iter().flatten().min()
+        // What lies behind in the store has to be read before it is due.
+        let unread = Some(self.thawed_to.due_ms).filter(|due_ms| *due_ms != u64::MAX);
+        let unread = unread.map(|due_ms| due_ms.saturating_sub(self.now.engine_ms));
+        let held = [held(ClockKind::Mono), held(ClockKind::Wall)];
+        [wheel, held[0], held[1], lease, unread].into_iter().flatten().min()
     }
 
     /// Which shard this is.

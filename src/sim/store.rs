@@ -166,12 +166,11 @@ impl SimStore {
 
     /// Hands in whatever a command needs beyond memory.
     pub fn prepare(&self, engine: &mut Engine, command: &Command) {
-        let look = matches!(command, Command::Query { .. });
         let mut missing = Vec::new();
         engine.missing(command, &mut missing);
         for id in missing {
             if let Some(row) = self.find(id, engine.fired_to()) {
-                engine.hand_in(&row, look);
+                engine.hand_in(&row, command);
             }
         }
         self.show(engine, command);
@@ -238,7 +237,7 @@ impl SimStore {
         if let Some(id) = engine.missing_for(event)
             && let Some(row) = self.find(id, engine.fired_to())
         {
-            engine.hand_in(&row, false);
+            engine.bring_up(&row);
         }
     }
 }
