@@ -1,14 +1,17 @@
 //! Who writes flushes and merges: a thread of its own, or, for simulators, whoever steps.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 
+use crate::base::command::BackedUp;
 use crate::engine::Remains;
-use crate::store::{StoreError, StoreStats, Version};
+use crate::store::{Snapshot, StoreError, StoreStats, Version};
 
+use super::backup::{self, BackupError, Copying};
 use super::flush::{Flushed, Job, Writer};
 
 /// A flush that failed is tried again this often.
@@ -22,6 +25,10 @@ pub(super) enum News {
     Merged(Arc<Version>, Box<StoreStats>),
     /// It did not work and is tried again.
     Failed(StoreError),
+    /// A backup has its copy of the journal.
+    JournalCopied,
+    /// A backup is made, or has failed.
+    BackedUp(Result<BackedUp, BackupError>),
 }
 
 /// The other side of a shard: one flush at a time, merges in between.
@@ -32,11 +39,15 @@ pub(super) trait Background: Send {
     fn news(&mut self) -> Option<News>;
     /// Drops what a flush leaves behind.
     fn discard(&mut self, remains: Remains);
+    /// Begins a backup of the store as it is after what was ordered before. Not called again before
+    /// its [`News::BackedUp`].
+    fn backup(&mut self, job: backup::Job);
 }
 
 enum Order {
     Flush(Job),
     Discard(Remains),
+    Backup(backup::Job),
 }
 
 /// A thread that writes.
@@ -75,6 +86,12 @@ impl Background for WriterThread {
             let _ = orders.send(Order::Discard(remains));
         }
     }
+
+    fn backup(&mut self, job: backup::Job) {
+        if let Some(orders) = &self.orders {
+            let _ = orders.send(Order::Backup(job));
+        }
+    }
 }
 
 impl Drop for WriterThread {
@@ -89,6 +106,7 @@ impl Drop for WriterThread {
 
 fn run(mut writer: Writer, orders: &Receiver<Order>, news: &Sender<News>) {
     let mut failed: Option<Job> = None;
+    let mut backup = BackupThread::default();
     loop {
         let order = if failed.is_some() {
             orders.recv_timeout(RETRY)
@@ -105,6 +123,12 @@ fn run(mut writer: Writer, orders: &Receiver<Order>, news: &Sender<News>) {
             Ok(Order::Discard(remains)) => {
                 drop(remains);
                 None
+            }
+            Ok(Order::Backup(job)) => {
+                if let Err(error) = backup.start(&writer, job, news.clone()) {
+                    let _ = news.send(News::BackedUp(Err(error)));
+                }
+                continue;
             }
             Err(RecvTimeoutError::Timeout) => failed.take(),
             Err(RecvTimeoutError::Disconnected) => return,
@@ -136,18 +160,57 @@ fn merge(writer: &mut Writer) -> Option<News> {
     }
 }
 
+/// Makes a backup beside flushes and merges. Dropped, it ends early and leaves nothing.
+#[derive(Default)]
+struct BackupThread {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl BackupThread {
+    fn start(
+        &mut self,
+        writer: &Writer,
+        job: backup::Job,
+        news: Sender<News>,
+    ) -> Result<(), BackupError> {
+        let snapshot = writer.snapshot()?;
+        let copying = Copying::new(job, self.stop.clone());
+        let work = move || {
+            let made = copying.run(&snapshot, &mut || {
+                let _ = news.send(News::JournalCopied);
+            });
+            let _ = news.send(News::BackedUp(made));
+        };
+        let thread = std::thread::Builder::new().name("postdate-backup".into()).spawn(work);
+        // The one before has told that it is over.
+        self.thread = Some(thread.map_err(BackupError::Thread)?);
+        Ok(())
+    }
+}
+
+impl Drop for BackupThread {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
 /// Writes when it is asked for news, a few steps after the order: what comes in between is seen
 /// too, and always the same.
 pub(super) struct InlineWriter {
     writer: Writer,
     job: Option<(Job, u32)>,
+    backup: Option<(Result<Snapshot, BackupError>, Copying, u32)>,
     delay: u32,
 }
 
 impl InlineWriter {
     /// Writes `delay` looks after the order.
     pub(super) fn new(writer: Writer, delay: u32) -> Self {
-        Self { writer, job: None, delay }
+        Self { writer, job: None, backup: None, delay }
     }
 }
 
@@ -157,6 +220,13 @@ impl Background for InlineWriter {
     }
 
     fn news(&mut self) -> Option<News> {
+        if let Some((snapshot, copying, looks)) = self.backup.take() {
+            if looks == 0 {
+                let made = snapshot.and_then(|snapshot| copying.run(&snapshot, &mut || {}));
+                return Some(News::BackedUp(made));
+            }
+            self.backup = Some((snapshot, copying, looks - 1));
+        }
         match &mut self.job {
             Some((_, looks)) if *looks > 0 => {
                 *looks -= 1;
@@ -180,5 +250,10 @@ impl Background for InlineWriter {
 
     fn discard(&mut self, remains: Remains) {
         drop(remains);
+    }
+
+    fn backup(&mut self, job: backup::Job) {
+        let snapshot = self.writer.snapshot().map_err(BackupError::from);
+        self.backup = Some((snapshot, Copying::new(job, Arc::default()), self.delay));
     }
 }

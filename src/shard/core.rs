@@ -2,7 +2,11 @@
 //!
 //! The same step runs under the shard's thread and under a simulator.
 
+mod stats;
+
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,9 +22,10 @@ use crate::engine::Engine;
 use crate::env::clock::Clock;
 use crate::env::disk::Disk;
 use crate::journal::{Journal, JournalError};
-use crate::store::{FamilyStats, StoreStats, Version};
+use crate::store::{StoreStats, Version};
 
 use super::background::Background;
+use super::backup::Backups;
 use super::below::{self, Below};
 use super::broker::{Input, Outbox};
 use super::effort;
@@ -84,6 +89,7 @@ pub(super) struct Core {
     pub(super) below: Below,
     pub(super) background: Box<dyn Background>,
     pub(super) spill: Spill,
+    pub(super) backups: Backups,
     pub(super) store_stats: StoreStats,
     pub(super) disk: Arc<dyn Disk>,
     pub(super) data_dir: PathBuf,
@@ -133,6 +139,7 @@ impl Core {
             below: Below::new(version),
             background,
             spill: Spill::default(),
+            backups: Backups::default(),
             store_stats,
             disk,
             data_dir: options.data_dir,
@@ -189,7 +196,7 @@ impl Core {
         let now = self.engine.now();
         let engine = self.engine.next_wait_ms();
         let journal = self.journal.next_maintenance_ms().map(|at| at.saturating_sub(now.mono_ms));
-        let looks_often = !self.full.is_empty() || self.engine.is_frozen();
+        let looks_often = !self.full.is_empty() || self.engine.is_frozen() || self.backups.any();
         let longest = if looks_often { FULL_RETRY } else { IDLE_MAX };
         let Some(wait_ms) = [engine, journal].into_iter().flatten().min() else { return longest };
         let target = self.keeper.mono_ns_at(now.mono_ms.saturating_add(wait_ms));
@@ -231,6 +238,7 @@ impl Core {
         }
         self.release();
         self.journal.maintain(now.mono_ms)?;
+        self.begin_backup()?;
         self.consider_flush()
     }
 
@@ -340,10 +348,18 @@ impl Core {
         command: Command,
         refuse: Option<Code>,
     ) -> Result<(), ShardError> {
-        if matches!(command, Command::Stats) {
-            let stats = self.stats();
-            self.engine.answer(session, tag, Answer::Stats(stats));
-            return Ok(());
+        match &command {
+            Command::Stats => {
+                let stats = self.stats();
+                self.engine.answer(session, tag, Answer::Stats(stats));
+                return Ok(());
+            }
+            Command::Backup { directory } => {
+                let target = PathBuf::from(OsStr::from_bytes(directory));
+                self.ask_for_backup(session, tag, target);
+                return Ok(());
+            }
+            _ => {}
         }
         let reads = self.below.prepare(&mut self.engine, &command)?;
         self.effort_left = self.effort_left.saturating_sub(reads * effort::READ);
@@ -411,31 +427,6 @@ impl Core {
         });
     }
 
-    fn stats(&self) -> Vec<(&'static str, u64)> {
-        let mut stats = self.engine.stats();
-        let journal = self.journal.stats();
-        stats.extend([
-            ("journal_segments", journal.live_segments),
-            ("journal_live_bytes", journal.live_bytes),
-            ("journal_disk_bytes", journal.disk_bytes),
-            ("journal_frames_total", journal.frames),
-            ("journal_payload_bytes_total", journal.payload_bytes),
-            ("journal_syncs_total", journal.syncs),
-            ("commits_total", self.commits),
-            ("commit_us_mean", self.commit_ns_total / self.commits.max(1) / 1000),
-            ("commit_us_max", self.commit_ns_max / 1000),
-            ("disk_full", u64::from(self.is_disk_full())),
-            ("wall_clock_held", u64::from(self.keeper.held())),
-            ("flushes_total", self.spill.flushes),
-            ("flush_failures_total", self.spill.failures),
-            ("flushing", u64::from(self.engine.is_frozen())),
-            ("memory_bytes", self.engine.memory_bytes()),
-            ("publishing_slowed", u64::from(self.is_slowed())),
-        ]);
-        stats.extend(store_stats(&self.store_stats));
-        stats
-    }
-
     /// The durable state, encoded.
     pub(super) fn state(&self) -> Result<Vec<u8>, ShardError> {
         let rows = self.below.all(self.engine.shard())?;
@@ -469,22 +460,6 @@ impl Core {
         self.hang_up(&Code::ShuttingDown.into());
         Ok(self.journal.close()?)
     }
-}
-
-/// Figures of the store, all families together.
-fn store_stats(stats: &StoreStats) -> [(&'static str, u64); 9] {
-    let sum = |of: fn(&FamilyStats) -> u64| stats.families.iter().map(of).sum();
-    [
-        ("store_runs", sum(|family| family.runs)),
-        ("store_files", sum(|family| family.files)),
-        ("store_disk_bytes", sum(|family| family.bytes) + stats.checkpoint_bytes),
-        ("store_rows", sum(|family| family.rows)),
-        ("store_tombstones", sum(|family| family.tombstones)),
-        ("store_flushed_bytes_total", stats.flushed_bytes),
-        ("store_merged_bytes_total", stats.merged_bytes),
-        ("store_merges_total", stats.merges),
-        ("store_merges_behind", u64::from(stats.behind)),
-    ]
 }
 
 pub(super) fn log_clock(note: ClockNote) {

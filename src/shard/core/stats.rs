@@ -1,0 +1,48 @@
+//! Counters of a shard: of engine, journal and store, and its own.
+
+use super::Core;
+use crate::store::{FamilyStats, StoreStats};
+
+impl Core {
+    pub(super) fn stats(&self) -> Vec<(&'static str, u64)> {
+        let mut stats = self.engine.stats();
+        let journal = self.journal.stats();
+        stats.extend([
+            ("journal_segments", journal.live_segments),
+            ("journal_live_bytes", journal.live_bytes),
+            ("journal_disk_bytes", journal.disk_bytes),
+            ("journal_frames_total", journal.frames),
+            ("journal_payload_bytes_total", journal.payload_bytes),
+            ("journal_syncs_total", journal.syncs),
+            ("commits_total", self.commits),
+            ("commit_us_mean", self.commit_ns_total / self.commits.max(1) / 1000),
+            ("commit_us_max", self.commit_ns_max / 1000),
+            ("disk_full", u64::from(self.is_disk_full())),
+            ("wall_clock_held", u64::from(self.keeper.held())),
+            ("flushes_total", self.spill.flushes),
+            ("flush_failures_total", self.spill.failures),
+            ("flushing", u64::from(self.engine.is_frozen())),
+            ("memory_bytes", self.engine.memory_bytes()),
+            ("publishing_slowed", u64::from(self.is_slowed())),
+            ("backup_running", u64::from(self.backups.any())),
+        ]);
+        stats.extend(store_stats(&self.store_stats));
+        stats
+    }
+}
+
+/// Figures of the store, all families together.
+fn store_stats(stats: &StoreStats) -> [(&'static str, u64); 9] {
+    let sum = |of: fn(&FamilyStats) -> u64| stats.families.iter().map(of).sum();
+    [
+        ("store_runs", sum(|family| family.runs)),
+        ("store_files", sum(|family| family.files)),
+        ("store_disk_bytes", sum(|family| family.bytes) + stats.checkpoint_bytes),
+        ("store_rows", sum(|family| family.rows)),
+        ("store_tombstones", sum(|family| family.tombstones)),
+        ("store_flushed_bytes_total", stats.flushed_bytes),
+        ("store_merged_bytes_total", stats.merged_bytes),
+        ("store_merges_total", stats.merges),
+        ("store_merges_behind", u64::from(stats.behind)),
+    ]
+}
