@@ -17,8 +17,8 @@ use postdate::env::clock::Clock;
 use postdate::journal;
 use postdate::journal::home::DataDir;
 use postdate::shard::{
-    OpenError, Outbox, Session, ShardOptions, SteppedShard, check_checkpoint, check_events,
-    check_row,
+    OpenError, Outbox, Session, ShardError, ShardOptions, SteppedShard, check_checkpoint,
+    check_events, check_row,
 };
 use postdate::sim::SimClock;
 use postdate::store::{self, Judges, Summary};
@@ -80,11 +80,16 @@ impl Life {
     }
 
     pub(crate) fn step(&mut self) {
-        self.shard.step().unwrap_or_else(|error| panic!("{error}"));
-        self.collect();
+        self.try_step().unwrap_or_else(|error| panic!("{error}"));
     }
 
-    pub(crate) fn collect(&mut self) {
+    pub(crate) fn try_step(&mut self) -> Result<(), ShardError> {
+        let stepped = self.shard.step();
+        self.collect();
+        stepped
+    }
+
+    fn collect(&mut self) {
         for outgoing in std::mem::take(&mut *self.mailbox.0.lock().unwrap()) {
             match outgoing {
                 Outgoing::Answer { tag, answer } => drop(self.answers.insert(tag, answer)),
@@ -119,18 +124,6 @@ impl Life {
         let answer = self.ask(Command::Produce { destination, batch });
         let Answer::Produced(results) = answer else { panic!("{answer:?}") };
         results[0].as_ref().unwrap().id
-    }
-
-    pub(crate) fn subscribe(&mut self, subscription: u32, to: &str) {
-        let answer = self.ask(Command::Subscribe(Subscribe {
-            subscription,
-            destination: Bytes::copy_from_slice(to.as_bytes()),
-            credit: 10_000,
-            ack_timeout_ms: 0,
-            durable: Bytes::new(),
-            start: StartAt::Earliest,
-        }));
-        assert!(matches!(answer, Answer::Subscribed { .. }), "{answer:?}");
     }
 
     pub(crate) fn stat(&mut self, name: &str) -> u64 {
@@ -233,14 +226,7 @@ impl Story {
 
     /// Takes the first message of a queue, and leaves again.
     fn acknowledge(&mut self, life: &mut Life) {
-        let answer = life.ask(Command::Subscribe(Subscribe {
-            subscription: 9,
-            destination: Bytes::from_static(QUEUES[0].as_bytes()),
-            credit: 1,
-            ack_timeout_ms: 0,
-            durable: Bytes::new(),
-            start: StartAt::Earliest,
-        }));
+        let answer = life.ask(wish(9, QUEUES[0], 1));
         assert!(matches!(answer, Answer::Subscribed { .. }), "{answer:?}");
         while life.delivered.is_empty() {
             life.step();
@@ -259,17 +245,28 @@ impl Story {
     }
 }
 
+fn wish(subscription: u32, to: &str, credit: u32) -> Command {
+    Command::Subscribe(Subscribe {
+        subscription,
+        destination: Bytes::copy_from_slice(to.as_bytes()),
+        credit,
+        ack_timeout_ms: 0,
+        durable: Bytes::new(),
+        start: StartAt::Earliest,
+    })
+}
+
 /// Lets everything fall due and takes it; what came, by id. Panics when something comes that is wrong.
-pub(crate) fn drain(life: &mut Life) -> Messages {
+pub(crate) fn drain(life: &mut Life) -> Result<Messages, ShardError> {
     life.clock.advance_ms(LONG_MS);
     let all = [QUEUES[0], QUEUES[1], TOPIC];
     for (number, to) in (1..).zip(all) {
-        life.subscribe(number, to);
+        life.begin(wish(number, to, 10_000));
     }
     let mut came = BTreeMap::new();
     let mut idle = 0;
     while idle < 20 {
-        life.step();
+        life.try_step()?;
         idle += 1;
         for delivery in std::mem::take(&mut life.delivered) {
             idle = 0;
@@ -280,7 +277,7 @@ pub(crate) fn drain(life: &mut Life) -> Messages {
             life.begin(Command::Acknowledge { subscription, ids, cumulative: false });
         }
     }
-    came
+    Ok(came)
 }
 
 /// Everything that `postdate verify` would tell, as text.
