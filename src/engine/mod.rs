@@ -256,6 +256,8 @@ impl Engine {
                 self.limit_destination(&name, max_messages, max_age_ms, sink)
             }
             Command::Stats => Ok(Answer::Stats(self.stats())),
+            // Files are not the engine's; its owner takes this before.
+            Command::Backup { .. } => Err(Code::BackupFailed.into()),
         };
         let answer = answer.unwrap_or_else(Answer::Failed);
         self.send(session, Outgoing::Answer { tag, answer });
