@@ -131,6 +131,11 @@ pub enum Command {
     },
     /// Counters of the server.
     Stats,
+    /// Copy the data directory as it is now.
+    Backup {
+        /// Where to: an absolute path on the server's machine, to an empty directory or to nothing.
+        directory: Bytes,
+    },
 }
 
 /// Where a new subscription of a topic begins.
@@ -195,6 +200,8 @@ pub enum Answer {
     Purged(Purged),
     /// Counters by name.
     Stats(Vec<(&'static str, u64)>),
+    /// A backup was made and is on stable storage.
+    BackedUp(BackedUp),
     /// The command as a whole was refused.
     Failed(ClientError),
 }
@@ -252,6 +259,19 @@ pub struct Purged {
     pub ready: u64,
     /// They were scheduled.
     pub scheduled: u64,
+}
+
+/// What a backup consists of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct BackedUp {
+    /// Files of store and journal.
+    pub files: u64,
+    /// Their length.
+    pub bytes: u64,
+    /// Those of them that are the server's own files under a second name.
+    pub linked_files: u64,
+    /// Length of those.
+    pub linked_bytes: u64,
 }
 
 /// A destination as told to clients.

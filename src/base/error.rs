@@ -99,6 +99,8 @@ codes! {
     StorageFailed = 62, "storage-failed", "see the server log, repair the disk, restart the server";
     /// The server has too much work queued.
     Overloaded = 63, "overloaded", "slow down and try again";
+    /// No backup was made.
+    BackupFailed = 64, "backup-failed", "do what the text says, and ask again; the data itself was not touched";
     /// Something that should not happen.
     Internal = 70, "internal", "see the server log and report it";
 }

@@ -134,6 +134,9 @@ pub const JOURNAL_TAIL_BYTES: u64 = 192 * 1024 * 1024;
 /// one more flush of everything in memory, and a checkpoint.
 pub const DISK_RESERVE_BYTES: u64 = 288 * 1024 * 1024;
 
+/// Longest path of a directory for a backup, bytes.
+pub const PATH_BYTES_MAX: usize = 4096;
+
 /// Size of a journal segment file, bytes.
 pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 /// Every journal frame begins on this boundary, so no two syncs share a block.

@@ -1,6 +1,7 @@
 //! F6: the `postdate` command. One file per command; what they share is in `output` (the JSON
 //! contract), `failure` (errors and exit codes), `time` and `connect`.
 
+mod backup;
 mod bench;
 mod cancel;
 mod config;
@@ -106,6 +107,8 @@ enum Command {
     Limit(limit::Limit),
     /// Show the counters of the server
     Stats(stats::Stats),
+    /// Copy the data of a running server
+    Backup(backup::Backup),
     /// Check a data directory offline, changing nothing
     Verify(verify::Verify),
     /// Measure a server
@@ -159,6 +162,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Resume(command) => client_runtime(command.run(out)),
         Command::Limit(command) => client_runtime(command.run(out)),
         Command::Stats(command) => client_runtime(command.run(out)),
+        Command::Backup(command) => client_runtime(command.run(out)),
     }
 }
 

@@ -52,6 +52,7 @@ fn good_lines_are_taken() {
         "list",
         "list /queue/a --from now --to +1h --limit 5",
         "destinations",
+        "backup /backup/monday --server localhost:1 --json",
         "create /queue/a",
         "delete /queue/a --json",
         "purge /queue/a",

@@ -25,8 +25,8 @@ const TRIES: u32 = 5;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Reads every byte of the store and of the part of the journal that is still needed, looks whether it
-makes sense, and changes nothing. A torn tail is the unfinished write of a server that was killed: it
-was never acknowledged, and is no damage. A gap is where an earlier start left damage out (serve
+makes sense, and changes nothing. A torn tail is the unfinished write of a server that was killed:
+it was never acknowledged, and is no damage. A gap is where an earlier start left damage out (serve
 --recovery skip-damaged); it is no damage either.
 The exit code is 0 when everything is sound, and 5 when something is damaged.
 

@@ -1,10 +1,17 @@
-//! The client's requests for operators: purge, pause, resume, limits.
+//! The client's requests for operators: purge, pause, resume, limits, backup.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use bytes::Bytes;
 
 use super::api::Client;
 use super::ask::{unexpected, whole_ms};
 use super::error::Error;
 use super::options::Limits;
-use crate::base::command::{Answer, Command, DestinationInfo, Purged};
+use crate::base::command::{Answer, BackedUp, Command, DestinationInfo, Purged};
+use crate::base::error::{ClientError, Code};
+use crate::base::limits;
 use crate::wire::binary::Reply;
 
 impl Client {
@@ -85,6 +92,35 @@ impl Client {
         let max_age_ms = limits.max_age.map(|age| whole_ms(age).unsigned_abs());
         match self.ask(Command::LimitDestination { name, max_messages, max_age_ms }, false).await? {
             Reply::Answer(Answer::Destination(info)) => Ok(info),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Copies the data directory of a server on this machine, while it goes on. `directory` is an
+    /// absolute path to an empty directory, or to none. The copy holds everything acknowledged
+    /// before, and is on stable storage on return; that may take minutes.
+    ///
+    /// ```no_run
+    /// # async fn example(client: postdate::client::Client) -> Result<(), postdate::client::Error> {
+    /// let made = client.backup(std::path::Path::new("/backup/postdate-monday")).await?;
+    /// println!("{} files, {} bytes", made.files, made.bytes);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when there is no copy, [`Error::OutcomeUnknown`] or
+    /// [`Error::Disconnected`].
+    pub async fn backup(&self, directory: &Path) -> Result<BackedUp, Error> {
+        let directory = directory.as_os_str().as_bytes();
+        let (bytes, max) = (directory.len(), limits::PATH_BYTES_MAX);
+        if bytes > max {
+            let text = format!("the path has {bytes} bytes; at most {max} are allowed");
+            return Err(Error::Refused(ClientError::new(Code::BackupFailed, text)));
+        }
+        let directory = Bytes::copy_from_slice(directory);
+        match self.ask(Command::Backup { directory }, false).await? {
+            Reply::Answer(Answer::BackedUp(made)) => Ok(made),
             other => Err(unexpected(&other)),
         }
     }

@@ -62,7 +62,7 @@ impl Engine {
     fn acknowledge_queue(&mut self, id: MessageId, sink: &mut dyn EventSink) -> Verdict {
         let (state, due_ms) = self.state_of(id);
         let fired = matches!(state, State::Ready | State::InFlight | State::Dead);
-        if !fired || self.live(id).is_none() {
+        if !fired || (self.live(id).is_none() && self.found(id).is_none()) {
             return Verdict { id, done: false, state, due_ms };
         }
         self.totals.acknowledged += 1;

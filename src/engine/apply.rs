@@ -85,8 +85,7 @@ impl Engine {
             Event::TopicTrimmed { destination, before } => self.apply_trimmed(destination, before),
             Event::HandedOut { destination, lane, to } => {
                 if let Some(destination) = self.destination_mut(destination) {
-                    let marks = destination.queue.marks(lane);
-                    marks.handed_to = marks.handed_to.max(to);
+                    destination.queue.consumed_to(lane, to);
                 }
             }
             Event::Finished { id, state } => self.outcomes.set(id, state),
@@ -242,6 +241,7 @@ impl Engine {
             self.forget(sequence);
         } else if sequence < self.below_sequence && self.messages.get(sequence).is_none() {
             self.bury(sequence, Place::Scheduled(Key { due_ms, sequence }));
+            self.found.remove(&sequence);
         } else {
             return;
         }
@@ -287,6 +287,9 @@ impl Engine {
 
     /// A queue message reached its end.
     fn apply_finished(&mut self, id: MessageId, end: State) {
+        if self.found(id).is_some() {
+            return self.finish_below(id, end);
+        }
         if !self.settle_ready(id) {
             return;
         }
@@ -301,6 +304,17 @@ impl Engine {
             destination.ready -= 1;
             self.clean_lanes(entry.destination);
         }
+    }
+
+    /// The same for one that was looked up and still lies in its lane: its row says all there is to
+    /// know, and a tombstone ends it.
+    fn finish_below(&mut self, id: MessageId, end: State) {
+        let Some(found) = self.found.remove(&id.sequence()) else { return };
+        self.bury(id.sequence(), found.place);
+        if let Some(destination) = self.destination_mut(found.destination) {
+            destination.ready -= 1;
+        }
+        self.outcomes.set(id, end);
     }
 
     fn apply_failed(&mut self, id: MessageId, _reason: FailureReason) {

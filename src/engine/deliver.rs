@@ -1,5 +1,7 @@
 //! Handing ready messages to subscribers, and taking them back.
 
+use std::collections::VecDeque;
+
 use crate::base::command::{Delivery, Outgoing};
 use crate::base::event::{Event, EventSink, FailureReason};
 use crate::base::id::{DestinationId, Key, MessageId};
@@ -173,6 +175,10 @@ impl Engine {
             }
         };
         let below = topic.is_below(offset);
+        if !below && !reader.ahead.is_empty() {
+            // What it was about to read was dropped, or handed out.
+            reader.ahead = VecDeque::new();
+        }
         while below && reader.ahead.front().is_some_and(|ahead| ahead.offset < offset) {
             reader.ahead.pop_front();
         }
@@ -205,7 +211,7 @@ impl Engine {
         let earlier = u16::from(offset < topic.restart_offset);
         let attempt = before.unwrap_or(earlier.max(handed)).saturating_add(1);
         let bytes = message.content.len();
-        reader.out.insert(offset, Out { attempt, bytes, sequence: message.id.sequence() });
+        reader.put_out(offset, Out { attempt, bytes, sequence: message.id.sequence() });
         let delivery = Delivery {
             subscription: subscription.number,
             id: message.id,

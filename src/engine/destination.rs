@@ -266,6 +266,13 @@ impl Queue {
         !std::mem::replace(&mut marks.unrecorded, true)
     }
 
+    /// A lane was consumed up to this position, as a journal tells.
+    pub(super) fn consumed_to(&mut self, lane: u8, position: u64) {
+        let marks = self.marks(lane);
+        marks.handed_to = marks.handed_to.max(position);
+        self.settle(usize::from(lane.min(limits::PRIORITY_MAX)));
+    }
+
     /// Puts a sequence that was read back behind those read back before.
     pub(super) fn push_thawed(&mut self, lane: u8, sequence: u64) {
         self.marks(lane).thawed.push_back(sequence);
@@ -293,9 +300,11 @@ impl Queue {
         }
     }
 
-    /// What is left of the frozen layer lies below now, nothing of it beyond `cold_to`.
-    pub(super) fn frozen_lies_below(&mut self, cold_to: u64) {
-        let Some(marks) = self.marks.as_deref_mut() else { return };
+    /// What is left of the frozen layer lies below now, nothing of it beyond `cold_to`. Returns what
+    /// had been read back and was not handed out: it is to be read again.
+    pub(super) fn frozen_lies_below(&mut self, cold_to: u64) -> Vec<u64> {
+        let mut thawed = Vec::new();
+        let Some(marks) = self.marks.as_deref_mut() else { return thawed };
         for (lane, marks) in marks.iter_mut().enumerate() {
             self.len -= (marks.frozen + marks.thawed.len()) as u64;
             if marks.frozen > 0 {
@@ -303,15 +312,13 @@ impl Queue {
                 marks.frozen = 0;
                 marks.cold_to = cold_to;
             }
-            if !marks.thawed.is_empty() {
-                marks.thawed = VecDeque::new();
-            }
-            // What was read back and not handed out is read again.
+            thawed.extend(std::mem::take(&mut marks.thawed));
             marks.thawed_to = marks.handed_to;
         }
         for lane in 0..LANES {
             self.settle(lane);
         }
+        thawed
     }
 
     /// Takes from the front of what came back and of each lane, at most `most`, for as long as

@@ -17,7 +17,7 @@ use super::subscription::Role;
 use super::topic::Chunk;
 
 /// Messages of a topic that lie below are dropped so many at a time.
-const CHUNK: usize = 4096;
+const CHUNK: u64 = 4096;
 
 /// What a flush has to write: everything alive at one moment. Immutable; made to be read on
 /// another thread.
@@ -135,10 +135,9 @@ impl Engine {
             }
             topic.frozen = topic.log.len();
             let mut from = topic.hot_from;
-            let kept: Vec<_> = topic.log.iter().collect();
-            for part in kept.chunks(CHUNK) {
-                let end = from + part.len() as u64;
-                let since_mono_ms = part.last().map_or(0, |kept| kept.since_mono_ms);
+            while from < topic.next_offset() {
+                let end = topic.next_offset().min(from + CHUNK);
+                let since_mono_ms = topic.kept_at(end - 1).map_or(0, |kept| kept.since_mono_ms);
                 let id = destination.id;
                 chunks.push(TopicChunk { destination: id, from, end, bytes: 0, since_mono_ms });
                 from = end;
@@ -256,6 +255,13 @@ impl Engine {
     /// The flush is done: what was frozen lies below. `chunks` are the frozen's, with their bytes.
     pub fn frozen_lies_below(&mut self, chunks: &[TopicChunk]) -> Option<Remains> {
         let freezing = self.freezing.take()?;
+        let mut by_topic: BTreeMap<DestinationId, Vec<Chunk>> = BTreeMap::new();
+        for chunk in chunks {
+            let bytes = self.left_of(chunk);
+            let TopicChunk { end, since_mono_ms, .. } = *chunk;
+            let chunks = by_topic.entry(chunk.destination).or_default();
+            chunks.push(Chunk { end, bytes, since_mono_ms });
+        }
         self.memory_bytes -= self.messages.frozen_bytes();
         let remains = Remains {
             ruins: self.messages.drop_frozen().and_then(Ruins::of),
@@ -266,16 +272,11 @@ impl Engine {
         self.below_sequence = freezing.below_sequence;
         self.thawed_to = self.fired_to;
         self.portions.clear();
-        let mut by_topic: BTreeMap<DestinationId, Vec<Chunk>> = BTreeMap::new();
-        for chunk in chunks {
-            let TopicChunk { end, bytes, since_mono_ms, .. } = *chunk;
-            let chunks = by_topic.entry(chunk.destination).or_default();
-            chunks.push(Chunk { end, bytes, since_mono_ms });
-        }
         for id in freezing.destinations {
             let Some(destination) = self.destination_mut(id) else { continue };
             if destination.kind.is_queue() {
-                destination.queue.frozen_lies_below(freezing.last_position);
+                let thawed = destination.queue.frozen_lies_below(freezing.last_position);
+                self.forget_thawed(id, &thawed);
             } else {
                 let chunks = by_topic.remove(&id).unwrap_or_default();
                 destination.topic.frozen_lies_below(&chunks);
@@ -283,6 +284,28 @@ impl Engine {
             self.activate(id);
         }
         Some(remains)
+    }
+}
+
+impl Engine {
+    /// Lets go of what was read back during a flush: nothing but its lane knew of it.
+    fn forget_thawed(&mut self, id: DestinationId, thawed: &[u64]) {
+        for &sequence in thawed {
+            let waits = |entry: &Entry| entry.destination == id && entry.below && !entry.handed;
+            if self.messages.get(sequence).is_some_and(waits) {
+                self.forget(sequence);
+            }
+        }
+    }
+
+    /// Content bytes of what a chunk has left: some of it may have been dropped during the flush.
+    fn left_of(&self, chunk: &TopicChunk) -> u64 {
+        let Some(topic) = self.destination(chunk.destination).map(|d| &d.topic) else { return 0 };
+        if topic.first_offset <= chunk.from {
+            return chunk.bytes;
+        }
+        let left = (topic.first_offset..chunk.end).filter_map(|offset| topic.sequence_at(offset));
+        left.filter_map(|sequence| Some(self.messages.get(sequence)?.content.len() as u64)).sum()
     }
 }
 

@@ -256,6 +256,8 @@ impl Engine {
                 self.limit_destination(&name, max_messages, max_age_ms, sink)
             }
             Command::Stats => Ok(Answer::Stats(self.stats())),
+            // Files are not the engine's; its owner takes this before.
+            Command::Backup { .. } => Err(Code::BackupFailed.into()),
         };
         let answer = answer.unwrap_or_else(Answer::Failed);
         self.send(session, Outgoing::Answer { tag, answer });
@@ -294,7 +296,11 @@ impl Engine {
             Some(first.due_ms.saturating_sub(self.now.on(clock)))
         };
         let lease = self.lease_timers.first().map(|(at, _)| at.saturating_sub(self.now.mono_ms));
-        [wheel, held(ClockKind::Mono), held(ClockKind::Wall), lease].into_iter().flatten().min()
+        // What lies behind in the store has to be read before it is due.
+        let unread = Some(self.thawed_to.due_ms).filter(|due_ms| *due_ms != u64::MAX);
+        let unread = unread.map(|due_ms| due_ms.saturating_sub(self.now.engine_ms));
+        let held = [held(ClockKind::Mono), held(ClockKind::Wall)];
+        [wheel, held[0], held[1], lease, unread].into_iter().flatten().min()
     }
 
     /// Which shard this is.

@@ -18,10 +18,11 @@ impl Engine {
         if let Some(refused) = self.refuse_unless_scheduled(id) {
             return refused;
         }
-        let Some(entry) = self.live(id) else {
+        let here = self.live(id).map(|entry| (entry.destination, entry.due_ms));
+        let below = || self.found(id).map(|found| (found.destination, found.due_ms));
+        let Some((destination, due_ms)) = here.or_else(below) else {
             return Verdict { id, done: false, state: State::Gone, due_ms: 0 };
         };
-        let (destination, due_ms) = (entry.destination, entry.due_ms);
         self.totals.cancelled += 1;
         self.emit(&Event::Cancelled { id, destination, due_ms }, sink);
         Verdict { id, done: true, state: State::Cancelled, due_ms: 0 }

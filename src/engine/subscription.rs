@@ -110,6 +110,15 @@ pub(super) struct Out {
 }
 
 impl Reader {
+    /// Begins a lease.
+    pub(super) fn put_out(&mut self, offset: u64, out: Out) {
+        self.out.insert(offset, out);
+        // It was read from below: when it is dropped there, nobody else knows its offset.
+        if offset < self.lost_below {
+            self.lost.insert(out.sequence, offset);
+        }
+    }
+
     /// Ends a lease.
     pub(super) fn take_out(&mut self, offset: u64) -> Option<Out> {
         let out = self.out.remove(&offset)?;

@@ -246,42 +246,20 @@ impl Engine {
             && self.outcomes.get(id).is_none()
     }
 
-    /// Hands in a message that was looked up by its id. To change it, it is brought up; to look at
-    /// it (`look`), it stays where it is until [`Engine::forget_found`].
-    pub fn hand_in(&mut self, row: &Stored<'_>, look: bool) {
-        let sequence = row.id.sequence();
-        if !self.counts(row) || self.messages.get(sequence).is_some() {
+    /// Hands in a message that was looked up by its id for `command`. It stays where it is and is
+    /// known until [`Engine::forget_found`]: to be asked about, cancelled or acknowledged costs no
+    /// memory, and what is refused moves nothing. Only one to be rescheduled is brought up.
+    pub fn hand_in(&mut self, row: &Stored<'_>, command: &Command) {
+        if !self.is_alive_below(row) {
             return;
         }
-        let queue = self.destination(row.destination).is_some_and(|d| d.kind.is_queue());
-        match row.place {
-            Place::Scheduled(key) => {
-                if key <= self.fired_to {
-                    return;
-                }
-                if !look {
-                    self.insert_thawed(row, State::Scheduled);
-                    self.wheel.insert(key);
-                    return;
-                }
-            }
-            Place::Ready { destination, lane, position } => {
-                let Some(d) = self.destination(destination) else { return };
-                let passed = if queue {
-                    d.queue.marks_of(lane).is_some_and(|marks| position <= marks.handed_to)
-                } else {
-                    position < d.topic.first_offset
-                };
-                if passed {
-                    return;
-                }
-                if queue && !look {
-                    return self.take_out_of_order(row);
-                }
-            }
+        if let (Place::Scheduled(_), Command::Reschedule { .. }) = (row.place, command) {
+            return self.bring_up(row);
         }
         let attempts = match row.place {
-            Place::Ready { position, .. } if position < self.restart_position => row.failures + 1,
+            Place::Ready { position, .. } if position < self.restart_position => {
+                row.failures.saturating_add(1)
+            }
             _ => row.failures,
         };
         let found = Found {
@@ -291,7 +269,25 @@ impl Engine {
             due_ms: row.due_ms,
             attempts,
         };
-        self.found.insert(sequence, found);
+        self.found.insert(row.id.sequence(), found);
+    }
+
+    /// Brings up a message that was looked up by its id, because an event is going to change it.
+    pub fn bring_up(&mut self, row: &Stored<'_>) {
+        if !self.is_alive_below(row) {
+            return;
+        }
+        match row.place {
+            Place::Scheduled(key) => {
+                self.insert_thawed(row, State::Scheduled);
+                self.wheel.insert(key);
+            }
+            Place::Ready { destination, .. } => {
+                if self.destination(destination).is_some_and(|d| d.kind.is_queue()) {
+                    self.take_out_of_order(row);
+                }
+            }
+        }
     }
 
     /// What `command` looks at beyond memory.
@@ -352,7 +348,8 @@ impl Engine {
         self.shown = Shown::default();
     }
 
-    /// Brings a message of a lane up before its turn: it stands among those that came back.
+    /// Brings a message of a lane up before its turn, in replay: it stands among those that came
+    /// back.
     fn take_out_of_order(&mut self, row: &Stored<'_>) {
         let Some(state) = self.destination(row.destination).map(|d| d.resting_state()) else {
             return;

@@ -58,8 +58,13 @@ impl Topic {
 
     /// The message with this offset, when it is in memory.
     pub(super) fn sequence_at(&self, offset: u64) -> Option<u64> {
+        self.kept_at(offset).map(|kept| kept.sequence)
+    }
+
+    /// The same with when it came.
+    pub(super) fn kept_at(&self, offset: u64) -> Option<&Kept> {
         let at = offset.checked_sub(self.hot_from)?;
-        self.log.get(usize::try_from(at).ok()?).map(|kept| kept.sequence)
+        self.log.get(usize::try_from(at).ok()?)
     }
 
     /// Whether this offset is kept, but below.

@@ -1,7 +1,7 @@
 //! The disk port: the few file operations journal and store need, object safe.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// How a file is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,8 +31,18 @@ pub trait Disk: Send + Sync {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>>;
     /// Renames a file, replacing the target atomically. Open handles stay with the file.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
-    /// Removes a file.
+    /// Gives a file a second name, which must be free. Whatever is written by one name is seen by
+    /// the other: for files that nobody writes to any more.
+    ///
+    /// # Errors
+    /// Those of the operating system: among others another file system, or one without such names.
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file, or one of its names.
     fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Removes an empty directory.
+    fn remove_dir(&self, path: &Path) -> io::Result<()>;
+    /// The one path of something that exists: absolute, without links and dots.
+    fn real_path(&self, path: &Path) -> io::Result<PathBuf>;
     /// Makes the entries of a directory durable.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
     /// Bytes an ordinary user may still write to the file system that holds `path`.

@@ -283,6 +283,7 @@ impl Inner {
                 control.max_age_ms = max_age_ms.unwrap_or(control.max_age_ms);
                 Answer::Destination(self.info(name))
             }
+            Command::Backup { .. } => return Err(Code::BackupFailed.into()),
             Command::Stats => Answer::Stats(vec![("requests", self.requests as u64)]),
         })
     }

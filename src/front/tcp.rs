@@ -79,8 +79,11 @@ async fn converse(
     config: &FrontConfig,
     mut stopping: watch::Receiver<bool>,
 ) -> io::Result<Close> {
+    let neighbour =
+        stream.peer_addr().is_ok_and(|address| address.ip().to_canonical().is_loopback());
     let (read_half, mut write_half) = stream.split();
     let mut input = Input::new(read_half, limits::HELLO_BYTES_MAX);
+    input.neighbour = neighbour;
     let hello = tokio::select! {
         hello = timeout(config.hello_timeout, read_hello(&mut input)) => hello,
         () = stopped(&mut stopping) => {

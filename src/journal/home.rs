@@ -1,11 +1,15 @@
 //! The data directory: who uses it, and which version of the format it has.
 
+mod new;
+
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
 use crate::env::{Disk, OpenMode};
+
+pub use new::NewDataDir;
 
 /// Version of the directory's format that this code writes, and the highest it reads.
 pub const FORMAT_VERSION: u32 = 2;
@@ -85,6 +89,17 @@ pub enum HomeError {
         dir.display()
     )]
     Foreign {
+        /// The directory.
+        dir: PathBuf,
+        /// One of the files.
+        example: String,
+    },
+    /// A new data directory was to be made where something lies already.
+    #[error(
+        "{} is not empty (it holds {example}); choose an empty directory, or one that does not exist",
+        dir.display()
+    )]
+    NotEmpty {
         /// The directory.
         dir: PathBuf,
         /// One of the files.

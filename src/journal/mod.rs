@@ -18,6 +18,7 @@ mod damage;
 mod error;
 pub mod home;
 mod layout;
+mod parts;
 mod quarantine;
 mod reader;
 mod recovery;
@@ -33,6 +34,7 @@ use crate::codec::frame::BatchBuffer;
 
 pub use damage::Damage;
 pub use error::JournalError;
+pub use parts::{Part, parts};
 pub use recovery::{Recovered, Torn};
 pub use segmented::{SegmentedJournal, open};
 pub use verify::{VerifyReport, verify};

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 
-use crate::store::{StoreError, StoreStats, Version};
+use crate::base::command::BackedUp;
+use crate::store::{Snapshot, StoreError, StoreStats, Version};
 
+use super::backup::{self, BackupError, Copying};
 use super::flush::{Flushed, Job, Writer};
 
 /// A flush that failed is tried again this often.
@@ -22,6 +24,10 @@ pub(super) enum News {
     Merged(Arc<Version>, Box<StoreStats>),
     /// It did not work and is tried again.
     Failed(StoreError),
+    /// A backup has its copy of the journal.
+    JournalCopied,
+    /// A backup is made, or has failed.
+    BackedUp(Result<BackedUp, BackupError>),
 }
 
 /// The other side of a shard: one flush at a time, merges in between.
@@ -32,11 +38,19 @@ pub(super) trait Background: Send {
     fn news(&mut self) -> Option<News>;
     /// Whether a merge is under way. Only for people to read.
     fn is_merging(&self) -> bool;
+    /// Begins a backup of the store as it is after what was ordered before. Not called again before
+    /// its [`News::BackedUp`].
+    fn backup(&mut self, job: backup::Job);
+}
+
+enum Order {
+    Flush(Job),
+    Backup(backup::Job),
 }
 
 /// A thread that writes.
 pub(super) struct WriterThread {
-    orders: Option<Sender<Job>>,
+    orders: Option<Sender<Order>>,
     news: Receiver<News>,
     merging: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -60,7 +74,7 @@ impl Background for WriterThread {
     fn flush(&mut self, job: Job) {
         if let Some(orders) = &self.orders {
             // A thread that is gone has panicked: the next `news` does not come, nothing is lost.
-            let _ = orders.send(job);
+            let _ = orders.send(Order::Flush(job));
         }
     }
 
@@ -70,6 +84,12 @@ impl Background for WriterThread {
 
     fn is_merging(&self) -> bool {
         self.merging.load(Ordering::Relaxed)
+    }
+
+    fn backup(&mut self, job: backup::Job) {
+        if let Some(orders) = &self.orders {
+            let _ = orders.send(Order::Backup(job));
+        }
     }
 }
 
@@ -83,8 +103,9 @@ impl Drop for WriterThread {
     }
 }
 
-fn run(mut writer: Writer, orders: &Receiver<Job>, news: &Sender<News>, merging: &AtomicBool) {
+fn run(mut writer: Writer, orders: &Receiver<Order>, news: &Sender<News>, merging: &AtomicBool) {
     let mut failed: Option<Job> = None;
+    let mut backup = BackupThread::default();
     loop {
         let order = if failed.is_some() {
             orders.recv_timeout(RETRY)
@@ -99,7 +120,13 @@ fn run(mut writer: Writer, orders: &Receiver<Job>, news: &Sender<News>, merging:
             orders.recv().map_err(|_| RecvTimeoutError::Disconnected)
         };
         let job = match order {
-            Ok(job) => Some(job),
+            Ok(Order::Flush(job)) => Some(job),
+            Ok(Order::Backup(job)) => {
+                if let Err(error) = backup.start(&writer, job, news.clone()) {
+                    let _ = news.send(News::BackedUp(Err(error)));
+                }
+                continue;
+            }
             Err(RecvTimeoutError::Timeout) => failed.take(),
             Err(RecvTimeoutError::Disconnected) => return,
         };
@@ -130,18 +157,57 @@ fn merge(writer: &mut Writer) -> Option<News> {
     }
 }
 
+/// Makes a backup beside flushes and merges. Dropped, it ends early and leaves nothing.
+#[derive(Default)]
+struct BackupThread {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl BackupThread {
+    fn start(
+        &mut self,
+        writer: &Writer,
+        job: backup::Job,
+        news: Sender<News>,
+    ) -> Result<(), BackupError> {
+        let snapshot = writer.snapshot()?;
+        let copying = Copying::new(job, self.stop.clone());
+        let work = move || {
+            let made = copying.run(&snapshot, &mut || {
+                let _ = news.send(News::JournalCopied);
+            });
+            let _ = news.send(News::BackedUp(made));
+        };
+        let thread = std::thread::Builder::new().name("postdate-backup".into()).spawn(work);
+        // The one before has told that it is over.
+        self.thread = Some(thread.map_err(BackupError::Thread)?);
+        Ok(())
+    }
+}
+
+impl Drop for BackupThread {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
 /// Writes when it is asked for news, a few steps after the order: what comes in between is seen
 /// too, and always the same.
 pub(super) struct InlineWriter {
     writer: Writer,
     job: Option<(Job, u32)>,
+    backup: Option<(Result<Snapshot, BackupError>, Copying, u32)>,
     delay: u32,
 }
 
 impl InlineWriter {
     /// Writes `delay` looks after the order.
     pub(super) fn new(writer: Writer, delay: u32) -> Self {
-        Self { writer, job: None, delay }
+        Self { writer, job: None, backup: None, delay }
     }
 }
 
@@ -151,6 +217,13 @@ impl Background for InlineWriter {
     }
 
     fn news(&mut self) -> Option<News> {
+        if let Some((snapshot, copying, looks)) = self.backup.take() {
+            if looks == 0 {
+                let made = snapshot.and_then(|snapshot| copying.run(&snapshot, &mut || {}));
+                return Some(News::BackedUp(made));
+            }
+            self.backup = Some((snapshot, copying, looks - 1));
+        }
         match &mut self.job {
             Some((_, looks)) if *looks > 0 => {
                 *looks -= 1;
@@ -174,5 +247,10 @@ impl Background for InlineWriter {
 
     fn is_merging(&self) -> bool {
         self.writer.is_merging()
+    }
+
+    fn backup(&mut self, job: backup::Job) {
+        let snapshot = self.writer.snapshot().map_err(BackupError::from);
+        self.backup = Some((snapshot, Copying::new(job, Arc::default()), self.delay));
     }
 }

@@ -194,17 +194,17 @@ impl Below {
         Ok(value.map(|value| (place, value)))
     }
 
-    /// Hands in a message by its id, if it is there.
-    fn hand_in(
+    /// Shows a message by its id, if it is there.
+    fn show_by_id(
         &mut self,
         engine: &mut Engine,
         id: MessageId,
-        look: bool,
+        show: impl FnOnce(&mut Engine, &Stored<'_>),
     ) -> Result<(), ShardError> {
         if let Some((place, value)) = self.find(id, engine.fired_to())? {
             let message = decode(place, engine.shard(), &value)?;
             if message.id == id {
-                engine.hand_in(&message, look);
+                show(engine, &message);
             }
         }
         Ok(())
@@ -216,11 +216,10 @@ impl Below {
         engine: &mut Engine,
         command: &Command,
     ) -> Result<usize, ShardError> {
-        let look = matches!(command, Command::Query { .. });
         let mut ids = Vec::new();
         engine.missing(command, &mut ids);
         for id in &ids {
-            self.hand_in(engine, *id, look)?;
+            self.show_by_id(engine, *id, |engine, row| engine.hand_in(row, command))?;
         }
         let dedups = engine.missing_dedups(command);
         for (destination, dedup) in &dedups {
@@ -296,7 +295,7 @@ impl Below {
             }
         }
         match engine.missing_for(event) {
-            Some(id) => self.hand_in(engine, id, false),
+            Some(id) => self.show_by_id(engine, id, Engine::bring_up),
             None => Ok(()),
         }
     }

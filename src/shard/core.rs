@@ -20,6 +20,7 @@ use crate::journal::{Journal, JournalError};
 use crate::store::{StoreStats, Version};
 
 use super::background::Background;
+use super::backup::Backups;
 use super::below::{self, Below};
 use super::broker::{Input, Outbox};
 use super::error::ShardError;
@@ -66,6 +67,7 @@ pub(super) struct Core {
     pub(super) below: Below,
     pub(super) background: Box<dyn Background>,
     pub(super) spill: Spill,
+    pub(super) backups: Backups,
     pub(super) store_stats: StoreStats,
     pub(super) disk: Arc<dyn Disk>,
     pub(super) data_dir: PathBuf,
@@ -115,6 +117,7 @@ impl Core {
             below: Below::new(version),
             background,
             spill: Spill::default(),
+            backups: Backups::default(),
             store_stats,
             disk,
             data_dir: options.data_dir,
@@ -171,7 +174,7 @@ impl Core {
         let now = self.engine.now();
         let engine = self.engine.next_wait_ms();
         let journal = self.journal.next_maintenance_ms().map(|at| at.saturating_sub(now.mono_ms));
-        let looks_often = !self.full.is_empty() || self.engine.is_frozen();
+        let looks_often = !self.full.is_empty() || self.engine.is_frozen() || self.backups.any();
         let longest = if looks_often { FULL_RETRY } else { IDLE_MAX };
         let Some(wait_ms) = [engine, journal].into_iter().flatten().min() else { return longest };
         let target = self.keeper.mono_ns_at(now.mono_ms.saturating_add(wait_ms));
@@ -214,6 +217,7 @@ impl Core {
         }
         self.release();
         self.journal.maintain(now.mono_ms)?;
+        self.begin_backup()?;
         self.consider_flush()
     }
 

@@ -33,7 +33,8 @@ pub(super) fn of(command: &Command) -> usize {
         | Command::DeleteDestination { .. }
         | Command::DescribeDestination { .. }
         | Command::PauseDestination { .. }
-        | Command::LimitDestination { .. } => 0,
+        | Command::LimitDestination { .. }
+        | Command::Backup { .. } => 0,
     };
     1 + items / ITEMS
 }

@@ -10,7 +10,9 @@ use crate::codec::{checkpoint, event, row};
 use crate::engine::{Frozen, Row, TopicChunk};
 use crate::env::clock::Clock;
 use crate::store::key::{self, ReadyKey};
-use crate::store::{Family, Flush, Liveness, Merge, Store, StoreError, StoreStats, Value, Version};
+use crate::store::{
+    Family, Flush, Liveness, Merge, Snapshot, Store, StoreError, StoreStats, Value, Version,
+};
 
 use super::below::{KIND_DEDUP, KIND_PLACE};
 
@@ -53,6 +55,11 @@ impl Writer {
 
     pub(super) fn stats(&self) -> StoreStats {
         self.store.stats()
+    }
+
+    /// The store as it is now, to be copied.
+    pub(super) fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        self.store.snapshot()
     }
 
     /// Writes what was frozen and makes it the truth.

@@ -6,6 +6,7 @@
 //! Invariant: nothing leaves a step whose batch is not as durable as the mode promises.
 
 mod background;
+mod backup;
 mod below;
 mod broker;
 mod check;

@@ -48,13 +48,14 @@ impl Core {
                     if std::mem::take(&mut self.spill.told) {
                         tracing::warn!("writing messages out works again");
                     }
-                    let from = Position { segment: flushed.journal_from, offset: 0 };
-                    self.journal.trim(from)?;
+                    self.trim(Position { segment: flushed.journal_from, offset: 0 })?;
                 }
                 News::Merged(version, stats) => {
                     self.below.switch(version);
                     self.store_stats = *stats;
                 }
+                News::JournalCopied => self.journal_is_copied()?,
+                News::BackedUp(made) => self.backup_is_over(made)?,
                 News::Failed(error) => {
                     self.spill.failures += 1;
                     if !std::mem::replace(&mut self.spill.told, true) {
@@ -130,7 +131,9 @@ impl Core {
         let active = self.engine.active_bytes();
         let memory =
             active >= self.memory / 8 * 3 && active >= self.spill.kept_bytes + self.memory / 8;
-        let journal = self.journal.stats().live_bytes >= self.journal_tail;
+        // What a backup keeps is needed by nobody else.
+        let journal =
+            self.journal.stats().live_bytes >= self.journal_tail && !self.backups.keeps_journal();
         if !memory && !journal && !self.engine.has_many_dedups() {
             return Ok(());
         }

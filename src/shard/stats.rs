@@ -27,6 +27,7 @@ impl Core {
             ("memory_bytes", self.engine.memory_bytes()),
             ("publishing_slowed", u64::from(self.is_slowed())),
             ("store_merging", u64::from(self.background.is_merging())),
+            ("backup_running", u64::from(self.backups.any())),
         ]);
         stats.extend(store_stats(&self.store_stats));
         stats

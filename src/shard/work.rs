@@ -1,6 +1,9 @@
 //! The line of requests: what a step takes from it, and what has to wait.
 
 use std::collections::VecDeque;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
 use crate::base::command::{Answer, Command};
 use crate::base::error::Code;
@@ -120,10 +123,18 @@ impl Core {
         command: Command,
         refuse: Option<Code>,
     ) -> Result<(), ShardError> {
-        if matches!(command, Command::Stats) {
-            let stats = self.stats();
-            self.engine.answer(session, tag, Answer::Stats(stats));
-            return Ok(());
+        match &command {
+            Command::Stats => {
+                let stats = self.stats();
+                self.engine.answer(session, tag, Answer::Stats(stats));
+                return Ok(());
+            }
+            Command::Backup { directory } => {
+                let target = PathBuf::from(OsStr::from_bytes(directory));
+                self.ask_for_backup(session, tag, target);
+                return Ok(());
+            }
+            _ => {}
         }
         let reads = self.below.prepare(&mut self.engine, &command)?;
         self.effort_left = self.effort_left.saturating_sub(reads * effort::READ);

@@ -309,11 +309,33 @@ impl Disk for SimDisk {
         state.change(Change::Rename { from: from.into(), to: to.into(), node })
     }
 
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.state.lock();
+        state.alive(state.generation)?;
+        let node = Node::File(state.file_number(from)?);
+        if state.medium.names.contains_key(to) {
+            return Err(ErrorKind::AlreadyExists.into());
+        }
+        state.change(Change::Create { path: to.into(), node })
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state.lock();
         state.alive(state.generation)?;
         state.file_number(path)?;
         state.change(Change::Remove { path: path.into() })
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        if !self.list(path)?.is_empty() {
+            return Err(ErrorKind::DirectoryNotEmpty.into());
+        }
+        self.state.lock().change(Change::Remove { path: path.into() })
+    }
+
+    /// There are no links and dots here.
+    fn real_path(&self, path: &Path) -> io::Result<PathBuf> {
+        if self.exists(path)? { Ok(path.into()) } else { Err(ErrorKind::NotFound.into()) }
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {

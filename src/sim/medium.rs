@@ -188,7 +188,8 @@ impl Medium {
 
     /// Bytes of all files that have a name.
     pub(super) fn used_bytes(&self) -> u64 {
-        self.file_numbers().map(|file| self.files[file].seen.len() as u64).sum()
+        let files: BTreeSet<usize> = self.file_numbers().collect();
+        files.into_iter().map(|file| self.files[file].seen.len() as u64).sum()
     }
 
     fn file_numbers(&self) -> impl Iterator<Item = usize> {

@@ -187,12 +187,11 @@ impl SimStore {
 
     /// Hands in whatever a command needs beyond memory.
     pub fn prepare(&self, engine: &mut Engine, command: &Command) {
-        let look = matches!(command, Command::Query { .. });
         let mut missing = Vec::new();
         engine.missing(command, &mut missing);
         for id in missing {
             if let Some(row) = self.find(id, engine.fired_to()) {
-                engine.hand_in(&row, look);
+                engine.hand_in(&row, command);
             }
         }
         for (destination, dedup) in engine.missing_dedups(command) {
@@ -266,7 +265,7 @@ impl SimStore {
         if let Some(id) = engine.missing_for(event)
             && let Some(row) = self.find(id, engine.fired_to())
         {
-            engine.hand_in(&row, false);
+            engine.bring_up(&row);
         }
     }
 }

@@ -79,6 +79,28 @@ fn names_last_from_the_directory_sync_on() {
 }
 
 #[test]
+fn two_names_are_one_file_until_one_goes() {
+    let (disk, file) = disk_with_file(OpenMode::Write);
+    file.write_at(b"x", 0).unwrap();
+    file.sync_data().unwrap();
+    let (d, f, g) = (Path::new("/d"), Path::new("/d/f"), Path::new("/d/g"));
+    disk.hard_link(f, g).unwrap();
+    assert!(disk.hard_link(f, g).is_err());
+    assert_eq!(disk.used_bytes(), 1);
+    assert!(disk.remove_dir(d).is_err());
+    let undone = disk.fork();
+    undone.crash(Survival::None, 0);
+    assert_eq!(undone.list(d).unwrap(), ["f"]);
+    disk.remove(f).unwrap();
+    disk.sync_dir(d).unwrap();
+    disk.crash(Survival::None, 0);
+    assert_eq!(disk.contents(g).unwrap(), b"x");
+    disk.remove(g).unwrap();
+    disk.remove_dir(d).unwrap();
+    assert!(!disk.exists(d).unwrap());
+}
+
+#[test]
 fn faults_strike_where_they_are_put() {
     let (disk, file) = disk_with_file(OpenMode::Write);
     let next = disk.operations();

@@ -15,6 +15,7 @@ mod policy;
 mod root;
 mod sealed;
 mod segment;
+mod snapshot;
 mod stats;
 #[expect(clippy::module_inception, reason = "the module is named for it")]
 mod store;
@@ -27,6 +28,7 @@ pub use merge::{Liveness, Merge};
 pub use merging::{LiveRow, MergeCursor};
 pub use policy::MergePlan;
 pub use segment::{Cursor, OnRow, Scratch, Segment, SegmentMeta, SegmentOptions, SegmentWriter};
+pub use snapshot::{Snapshot, SnapshotFile};
 pub use stats::{FamilyStats, StoreStats};
 pub use store::{Opened, Store, StoreOptions};
 pub use verify::{Damage, Judges, Summary, VerifyReport, verify};

@@ -105,7 +105,7 @@ impl Root {
         Ok(Some(root))
     }
 
-    fn encode(&self) -> Vec<u8> {
+    pub(super) fn encode(&self) -> Vec<u8> {
         let mut body = Vec::new();
         let mut put = |number: u64| body.extend_from_slice(&number.to_le_bytes());
         put(self.next_number);

@@ -148,6 +148,10 @@ impl Segment {
         &self.path
     }
 
+    pub(super) fn file(&self) -> &dyn DiskFile {
+        &*self.file
+    }
+
     /// What the segment says of a key; `None` when nothing.
     ///
     /// # Errors

@@ -16,7 +16,7 @@ use crate::store::policy::{MergePlan, plan};
 use crate::store::root::Root;
 use crate::store::stats::StoreStats;
 use crate::store::version::{FamilyView, Run, Version, index};
-use crate::store::{Family, SegmentOptions, StoreError};
+use crate::store::{Family, SegmentOptions, Snapshot, StoreError};
 
 /// Settings of a [`Store`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,6 +132,15 @@ impl Store {
     #[must_use]
     pub fn version(&self) -> Arc<Version> {
         self.version.clone()
+    }
+
+    /// What the store consists of now, to be copied while it goes on.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`] and [`StoreError::Io`] of the checkpoint file.
+    pub fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        let Directory { disk, dir, .. } = &*self.directory;
+        Snapshot::new(&**disk, dir, &self.root, self.version.clone())
     }
 
     /// Begins to write new rows.

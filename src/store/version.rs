@@ -173,6 +173,12 @@ impl Version {
         self.view(family).floor.as_deref()
     }
 
+    /// The files of all families.
+    pub(super) fn segments(&self) -> impl Iterator<Item = &Segment> {
+        let runs = self.families.iter().flat_map(|view| &view.runs);
+        runs.flat_map(|run| run.segments.iter().map(|segment| &**segment))
+    }
+
     pub(super) fn view(&self, family: Family) -> &FamilyView {
         &self.families[index(family)]
     }

@@ -1,12 +1,16 @@
 //! What merges do beyond keeping what is shown: they bound the number of runs and let go of what
 //! is dead.
 
+use std::path::Path;
 use std::sync::Arc;
 
+use postdate::env::{Disk, OpenMode};
 use postdate::sim::SimDisk;
 use postdate::store::{Family, StoreError, Version};
 
-use crate::common::{Changes, Model, OPTIONS, check_files, commit, dir, merge_all, open};
+use crate::common::{
+    Changes, Model, OPTIONS, check_files, commit, dir, merge_all, open, verify_with,
+};
 
 fn key(number: u64) -> Vec<u8> {
     [&[0; 6][..], &number.to_be_bytes()].concat()
@@ -313,4 +317,43 @@ fn what_dies_during_a_merge_does_not_come_back() {
     rig.check();
     assert_eq!(rig.store.stats().family(Family::Ready).runs, 1);
     open(&rig.disk.fork()).unwrap();
+}
+
+/// Goal: a snapshot is the store of its moment, also when all its files are gone. Method: everything is
+/// merged after it; what it gives is put together elsewhere, opened, and compared.
+#[test]
+fn a_snapshot_outlives_merges() {
+    let mut rig = Rig::new();
+    for number in 0..u64::try_from(OPTIONS.fanout).unwrap() {
+        let value = noise(number);
+        rig.commit(&rows((0..40).map(|at| at * 5 + number), Some(&value)), None);
+    }
+    let (model, snapshot) = (rig.model.clone(), rig.store.snapshot().unwrap());
+    let gone = |rig: &Rig| {
+        let names = rig.disk.list(dir()).unwrap();
+        let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
+        snapshot.files().filter(|file| !names.contains(&name(file.path))).count()
+    };
+    assert_eq!(gone(&rig), 0);
+    merge_all(&mut rig.store).unwrap();
+    rig.commit(&Changes::new(), None);
+    assert!(gone(&rig) > 3);
+    let copy = SimDisk::new();
+    copy.create_dir_all(dir()).unwrap();
+    let write = |path: &Path, bytes: &[u8]| {
+        let file = copy.open(&dir().join(path.file_name().unwrap()), OpenMode::Write).unwrap();
+        file.write_at(bytes, 0).unwrap();
+    };
+    for file in snapshot.files() {
+        let mut bytes = vec![0; file.bytes as usize + 1];
+        assert_eq!(file.file.read_at(&mut bytes, 0).unwrap() as u64, file.bytes);
+        bytes.pop();
+        write(file.path, &bytes);
+    }
+    let (name, root) = snapshot.root();
+    write(Path::new(name), root);
+    assert_eq!(verify_with(&copy, &mut |_, _| ()).unwrap().damage, []);
+    let (store, opened) = open(&copy).unwrap();
+    assert_eq!(opened.unwrap().journal_from, snapshot.journal_from());
+    model.check(&store.version()).unwrap();
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::super::Engine;
 use super::super::subscription::{Role, Subscription};
+use super::super::topic::Kept;
 use crate::base::id::DestinationId;
 use crate::base::lifecycle::State;
 use crate::base::stored::{Place, Want};
@@ -80,7 +81,12 @@ fn counters(engine: &Engine, below: &SimStore) {
         };
         assert_eq!(told, found, "counters of {}", destination.name);
         if !destination.kind.is_queue() {
-            assert_eq!(destination.topic.len(), destination.ready);
+            let topic = &destination.topic;
+            assert_eq!(topic.len(), destination.ready);
+            let content = |kept: &Kept| engine.messages.get(kept.sequence).unwrap().content.len();
+            let here: u64 = topic.log.iter().map(|kept| content(kept) as u64).sum();
+            let lies_below: u64 = topic.chunks.iter().map(|chunk| chunk.bytes).sum();
+            assert_eq!(topic.bytes, here + lies_below, "bytes of {}", destination.name);
         }
     }
 }

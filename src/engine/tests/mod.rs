@@ -4,6 +4,7 @@
 mod clocks;
 mod control;
 mod invariants;
+mod layers;
 mod queue;
 mod random;
 mod rig;

@@ -82,6 +82,8 @@ pub(super) struct Input<'a> {
     buffer: BytesMut,
     piece: usize,
     pub(super) decoder: FrameDecoder,
+    /// The peer is on this machine.
+    pub(super) neighbour: bool,
 }
 
 impl<'a> Input<'a> {
@@ -91,6 +93,7 @@ impl<'a> Input<'a> {
             buffer: BytesMut::new(),
             piece: PIECE_BYTES.0,
             decoder: FrameDecoder::new(length_max),
+            neighbour: false,
         }
     }
 
@@ -206,6 +209,11 @@ fn take_requests(
         let at = frame.at;
         let bad = |error| Ending::Bad { request_type: number, correlation, error };
         let (request_type, answer) = match Request::decode(frame) {
+            // It writes files where it is told to.
+            Ok((request_type, Request::Command(Command::Backup { .. }))) if !input.neighbour => {
+                let text = "a backup is made for a client on the server's machine only";
+                (request_type, Answer::Failed(ClientError::new(Code::BackupFailed, text)))
+            }
             Ok((request_type, Request::Command(command))) => {
                 let bytes = bytes + answer_bytes(&command);
                 flow.begin(bytes);

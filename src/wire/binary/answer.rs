@@ -8,7 +8,7 @@ use super::frame::{begin_frame, finish_frame};
 use super::request::{decode_next, put_next};
 use super::request_type::RequestType;
 use crate::base::command::{
-    Answer, DestinationInfo, Produced, Purged, SchedulePage, Status, Verdict,
+    Answer, BackedUp, DestinationInfo, Produced, Purged, SchedulePage, Status, Verdict,
 };
 use crate::base::destination::Kind;
 use crate::base::error::{ClientError, Code};
@@ -107,6 +107,11 @@ pub fn encode_answer(
             out.extend_from_slice(&purged.ready.to_be_bytes());
             out.extend_from_slice(&purged.scheduled.to_be_bytes());
         }
+        Answer::BackedUp(made) => {
+            for number in [made.files, made.bytes, made.linked_files, made.linked_bytes] {
+                out.extend_from_slice(&number.to_be_bytes());
+            }
+        }
         Answer::Stats(counters) => {
             put_count(out, counters.len());
             for (name, value) in counters {
@@ -158,6 +163,7 @@ fn fits(request_type: RequestType, answer: &Answer) -> bool {
             | (T::CreateDestination | T::DeleteDestination, Answer::Done)
             | (T::PurgeDestination, Answer::Purged(_))
             | (T::PauseDestination, Answer::Done)
+            | (T::Backup, Answer::BackedUp(_))
             | (T::Unsubscribe | T::Heartbeat, Answer::Done)
             | (T::Subscribe, Answer::Subscribed { .. })
             | (T::Acknowledge | T::Reject | T::Cancel | T::Reschedule, Answer::Verdicts(_))
@@ -238,6 +244,12 @@ pub(super) fn decode_answer(
         T::PurgeDestination => {
             Answer::Purged(Purged { ready: body.u64()?, scheduled: body.u64()? })
         }
+        T::Backup => Answer::BackedUp(BackedUp {
+            files: body.u64()?,
+            bytes: body.u64()?,
+            linked_files: body.u64()?,
+            linked_bytes: body.u64()?,
+        }),
         T::CreateDestination | T::DeleteDestination | T::PauseDestination => Answer::Done,
         T::Unsubscribe | T::Heartbeat => Answer::Done,
         T::Subscribe => Answer::Subscribed { next_offset: body.u64()? },

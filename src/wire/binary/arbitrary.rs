@@ -8,8 +8,8 @@ use proptest::prelude::*;
 
 use super::RequestType;
 use crate::base::command::{
-    Answer, Command, Delivery, DestinationInfo, Produced, Purged, SchedulePage, StartAt, Status,
-    Subscribe, Verdict,
+    Answer, BackedUp, Command, Delivery, DestinationInfo, Produced, Purged, SchedulePage, StartAt,
+    Status, Subscribe, Verdict,
 };
 use crate::base::destination::Kind;
 use crate::base::error::{ClientError, Code};
@@ -133,6 +133,7 @@ pub(super) fn command() -> impl Strategy<Value = Command> {
             }
         ),
         Just(Command::Stats),
+        name().prop_map(|directory| Command::Backup { directory }),
     ]
 }
 
@@ -211,6 +212,10 @@ pub(super) fn answer() -> impl Strategy<Value = (RequestType, Answer)> {
             (T::PurgeDestination, Answer::Purged(Purged { ready, scheduled }))
         }),
         Just((T::PauseDestination, Answer::Done)),
+        any::<[u64; 4]>().prop_map(|[files, bytes, linked_files, linked_bytes]| {
+            let made = BackedUp { files, bytes, linked_files, linked_bytes };
+            (T::Backup, Answer::BackedUp(made))
+        }),
         info().prop_map(|info| (T::LimitDestination, Answer::Destination(info))),
         info().prop_map(|info| (T::DescribeDestination, Answer::Destination(info))),
         vec(any::<u64>().prop_map(|value| ("a_counter", value)), 0..4)

@@ -167,6 +167,7 @@ fn decode_body(request_type: RequestType, body: Bytes) -> Result<Request, BodyFa
             Command::PauseDestination { name: body.name()?, paused: body.flag()? }
         }
         RequestType::LimitDestination => decode_limit(body)?,
+        RequestType::Backup => Command::Backup { directory: body.name()? },
         RequestType::Stats => Command::Stats,
     };
     fields.end()?;
@@ -328,7 +329,8 @@ pub fn encode_command(out: &mut Vec<u8>, correlation: u32, command: &Command) {
         }
         Command::CreateDestination { name }
         | Command::DeleteDestination { name }
-        | Command::DescribeDestination { name } => put_short(out, name),
+        | Command::DescribeDestination { name }
+        | Command::Backup { directory: name } => put_short(out, name),
         Command::PurgeDestination { name, scheduled: flag }
         | Command::PauseDestination { name, paused: flag } => {
             put_short(out, name);

@@ -56,6 +56,8 @@ request_types! {
     PauseDestination = 17, "pause destination";
     /// Set the limits of a destination.
     LimitDestination = 18, "limit destination";
+    /// Copy the data directory.
+    Backup = 19, "backup";
     /// Messages, each for now or later.
     DelayedProduce = 26, "delayed produce";
     /// States of messages.
@@ -102,6 +104,7 @@ impl RequestType {
             Command::PurgeDestination { .. } => Self::PurgeDestination,
             Command::PauseDestination { .. } => Self::PauseDestination,
             Command::LimitDestination { .. } => Self::LimitDestination,
+            Command::Backup { .. } => Self::Backup,
             Command::Stats => Self::Stats,
         }
     }
