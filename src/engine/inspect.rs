@@ -176,7 +176,8 @@ impl Engine {
         }
         let t = &self.totals;
         vec![
-            ("messages", self.messages.len()),
+            ("messages", self.messages()),
+            ("messages_in_memory", self.messages.len()),
             ("scheduled", scheduled),
             ("ready", ready),
             ("in_flight", in_flight),

@@ -8,7 +8,8 @@ use crate::base::limits;
 use crate::base::time::Now;
 use crate::codec::event;
 use crate::engine::Remains;
-use crate::journal::{JournalError, Position};
+use crate::journal::{JournalError, Position, Room};
+use crate::store::StoreError;
 
 use super::background::News;
 use super::below::Portion;
@@ -31,6 +32,8 @@ pub(super) struct Spill {
     pub(super) failures: u64,
     /// The last failure was told.
     told: bool,
+    /// The last flush found no space.
+    no_space: bool,
     /// Memory of flushes that are done, still to be freed.
     remains: VecDeque<Remains>,
 }
@@ -45,6 +48,7 @@ impl Core {
                     self.below.switch(version);
                     self.store_stats = *stats;
                     self.spill.flushes += 1;
+                    self.spill.no_space = false;
                     if std::mem::take(&mut self.spill.told) {
                         tracing::warn!("writing messages out works again");
                     }
@@ -57,6 +61,7 @@ impl Core {
                 News::JournalCopied => self.journal_is_copied()?,
                 News::BackedUp(made) => self.backup_is_over(made)?,
                 News::Failed(error) => {
+                    self.spill.no_space |= matches!(error, StoreError::Full { .. });
                     self.spill.failures += 1;
                     if !std::mem::replace(&mut self.spill.told, true) {
                         tracing::error!(
@@ -165,12 +170,11 @@ impl Core {
                 }
             }
         }
-        let full = self.spill.disk_low || self.journal.room() == crate::journal::Room::ReserveOnly;
-        full.then_some(Code::DiskFull)
+        self.is_disk_full().then_some(Code::DiskFull)
     }
 
     /// Whether the disk is too full for new messages.
     pub(super) fn is_disk_full(&self) -> bool {
-        self.spill.disk_low || self.journal.room() == crate::journal::Room::ReserveOnly
+        self.spill.disk_low || self.spill.no_space || self.journal.room() == Room::ReserveOnly
     }
 }
