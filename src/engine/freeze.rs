@@ -69,6 +69,12 @@ impl Remains {
         self.ruins.as_mut().is_some_and(|ruins| ruins.clear(messages))
             || self.dedups.as_mut().is_some_and(|ruins| ruins.clear(messages))
     }
+
+    /// What its messages take, about, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.ruins.as_ref().map_or(0, Ruins::bytes)
+    }
 }
 
 /// What the engine has to know when the flush is done.
@@ -264,7 +270,7 @@ impl Engine {
         }
         self.memory_bytes -= self.messages.frozen_bytes();
         let remains = Remains {
-            ruins: self.messages.drop_frozen().and_then(Ruins::of),
+            ruins: self.messages.drop_frozen(),
             dedups: self.dedup.drop_frozen().and_then(dedup::Ruins::of),
             _wheel: self.wheel.drop_frozen(),
             _tombs: self.frozen_tombs.take(),

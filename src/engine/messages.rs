@@ -185,22 +185,34 @@ impl Table {
 
 /// A layer that is over, to be taken apart little by little.
 #[derive(Debug)]
-pub(super) struct Ruins(std::collections::hash_map::IntoIter<u64, Box<Page>>);
+pub(super) struct Ruins {
+    pages: std::collections::hash_map::IntoIter<u64, Box<Page>>,
+    /// Messages that are left.
+    left: u64,
+    /// What one of them takes, on average, bytes.
+    each: u64,
+}
 
 impl Ruins {
-    pub(super) fn of(table: Arc<Table>) -> Option<Self> {
+    /// `bytes`: what all messages of the layer take.
+    fn of(table: Arc<Table>, bytes: u64) -> Option<Self> {
         // Somebody else who still has it takes it apart.
-        Arc::into_inner(table).map(|table| Self(table.pages.into_iter()))
+        let Table { pages, live } = Arc::into_inner(table)?;
+        Some(Self { pages: pages.into_iter(), left: live, each: bytes / live.max(1) })
     }
 
     /// Frees about so many messages. `false`: none is left.
     pub(super) fn clear(&mut self, messages: usize) -> bool {
         for _ in 0..messages.div_ceil(PAGE) {
-            if self.0.next().is_none() {
-                return false;
-            }
+            let Some((_, page)) = self.pages.next() else { return false };
+            self.left -= page.live as u64;
         }
         true
+    }
+
+    /// What is left, about, in bytes.
+    pub(super) fn bytes(&self) -> u64 {
+        self.left * self.each
     }
 }
 
@@ -291,10 +303,10 @@ impl Messages {
     }
 
     /// Ends the frozen layer. What is left of it has its rows below now.
-    pub(super) fn drop_frozen(&mut self) -> Option<Arc<Table>> {
+    pub(super) fn drop_frozen(&mut self) -> Option<Ruins> {
         self.hidden = NumberSet::default();
-        self.frozen_bytes = 0;
-        self.frozen.take()
+        let bytes = std::mem::take(&mut self.frozen_bytes);
+        Ruins::of(self.frozen.take()?, bytes)
     }
 
     /// Sequences of all live messages in memory, ascending.

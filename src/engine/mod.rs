@@ -309,6 +309,12 @@ impl Engine {
         self.shard
     }
 
+    /// Number of the next new message.
+    #[must_use]
+    pub fn next_sequence(&self) -> u64 {
+        self.next_sequence
+    }
+
     /// The time of the current step.
     #[must_use]
     pub fn now(&self) -> Now {

@@ -36,6 +36,8 @@ pub(super) struct Spill {
     no_space: bool,
     /// Memory of flushes that are done, still to be freed.
     remains: VecDeque<Remains>,
+    /// Number of the next new message, at the last look.
+    next_sequence: u64,
 }
 
 impl Core {
@@ -75,13 +77,22 @@ impl Core {
         Ok(())
     }
 
-    /// Frees some of what flushes have left: little at a time, so that nobody waits for it.
+    /// Frees some of what flushes have left: little at a time, so that nobody waits for it, but
+    /// twice what came in since the last time, so that it does not pile up.
     pub(super) fn clear_remains(&mut self) {
+        let next = self.engine.next_sequence();
+        let came = next - std::mem::replace(&mut self.spill.next_sequence, next);
         if let Some(first) = self.spill.remains.front_mut()
-            && !first.clear(limits::CLEAR_PER_STEP)
+            && !first.clear(limits::CLEAR_PER_STEP + 2 * came as usize)
         {
             self.spill.remains.pop_front();
         }
+    }
+
+    /// Memory of all messages, with what flushes have left and is not freed yet, bytes.
+    pub(super) fn memory_used(&self) -> u64 {
+        let remains: u64 = self.spill.remains.iter().map(Remains::bytes).sum();
+        self.engine.memory_bytes() + remains
     }
 
     /// Whether there is something to free.
@@ -111,21 +122,21 @@ impl Core {
     /// Most messages that may fire in this step: none while memory is short and a flush is about
     /// to give some back.
     pub(super) fn fire_limit(&self) -> usize {
-        let short = self.engine.memory_bytes() > self.memory + self.memory / 2;
+        let short = self.memory_used() > self.memory + self.memory / 2;
         if short && self.engine.is_frozen() { 0 } else { limits::FIRE_PER_STEP_MAX }
     }
 
     /// Whether new messages are taken slowly, because memory is used twice over.
     #[must_use]
     pub(super) fn is_slowed(&self) -> bool {
-        self.engine.memory_bytes() > 2 * self.memory
+        self.memory_used() > 2 * self.memory
     }
 
     /// Whether requests to publish wait in line, because memory is used three times over and a flush
     /// is about to give it back. Where none gets through, they are refused instead.
     pub(super) fn holds_publishing(&self) -> bool {
-        let over = self.engine.memory_bytes() > 3 * self.memory;
-        over && self.engine.is_frozen() && !self.spill.told
+        let over = self.memory_used() > 3 * self.memory;
+        over && (self.has_remains() || self.engine.is_frozen() && !self.spill.told)
     }
 
     /// Begins a flush when memory or the journal has grown enough.
