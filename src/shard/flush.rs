@@ -19,6 +19,10 @@ use super::below::{KIND_DEDUP, KIND_PLACE};
 /// Input bytes of one step of a merge: a flush waits for no more than one.
 const MERGE_STEP_BYTES: u64 = 4 << 20;
 
+/// When there are too many runs, so many times the bytes of a flush are merged before the next one:
+/// each row is merged about once a level.
+const OWED: u64 = 2;
+
 /// Rows fetched into the processor's caches at once.
 const TOUCHED: usize = 32;
 
@@ -41,12 +45,14 @@ pub(super) struct Writer {
     merge: Option<Merge>,
     /// A merge met damage: nothing is merged any more until a restart.
     no_merges: bool,
+    /// Steps of merges to be made before the next flush, because there are too many runs.
+    owed: u64,
     clock: Arc<dyn Clock>,
 }
 
 impl Writer {
     pub(super) fn new(store: Store, clock: Arc<dyn Clock>) -> Self {
-        Self { store, merge: None, no_merges: false, clock }
+        Self { store, merge: None, no_merges: false, owed: 0, clock }
     }
 
     pub(super) fn version(&self) -> Arc<Version> {
@@ -91,8 +97,11 @@ impl Writer {
         let chunks = frozen.chunks(&ready);
         let events = frozen.checkpoint(&chunks, &|event, out| event::encode(event, out));
         let bytes = checkpoint::encode(&frozen.meta(), &events);
+        let bytes_written = flush.bytes();
         let written = self.clock.mono_ns();
         self.store.commit(flush, &bytes, *journal_from, Arc::new(Known::of(frozen)))?;
+        let owed = (bytes_written * OWED).div_ceil(MERGE_STEP_BYTES);
+        self.owed = if self.stats().behind { owed } else { 0 };
         let ms = |from: u64, to: u64| to.saturating_sub(from) / 1_000_000;
         tracing::debug!(
             scheduled = scheduled.len(),
@@ -105,10 +114,10 @@ impl Writer {
         Ok(Flushed { chunks, journal_from: *journal_from })
     }
 
-    /// Whether there is something to merge.
-    pub(super) fn has_merge(&mut self) -> bool {
+    /// Whether there is something to merge. In a `quiet` time there is more.
+    pub(super) fn has_merge(&mut self, quiet: bool) -> bool {
         if self.merge.is_none() && !self.no_merges {
-            self.merge = self.store.plan_merge().and_then(|plan| {
+            self.merge = self.store.plan_merge(quiet).and_then(|plan| {
                 tracing::debug!(family = ?plan.family, runs = plan.runs.len(), bytes = plan.bytes, "merging");
                 self.store.begin_merge(plan).ok()
             });
@@ -121,8 +130,14 @@ impl Writer {
         self.merge.is_some()
     }
 
+    /// Whether merges go before the next flush.
+    pub(super) fn owes_merges(&self) -> bool {
+        self.owed > 0
+    }
+
     /// Merges a little. `true`: the store has a new version.
     pub(super) fn merge_a_bit(&mut self) -> Result<bool, StoreError> {
+        self.owed = self.owed.saturating_sub(1);
         let Some(merge) = &mut self.merge else { return Ok(false) };
         let done = self.store.merge_step(merge, MERGE_STEP_BYTES);
         match done {
@@ -248,6 +263,8 @@ impl Liveness for Known {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use bytes::Bytes;
 
     use super::*;
@@ -258,6 +275,8 @@ mod tests {
     use crate::base::stored::{Remembered, Stored};
     use crate::base::time::{ClockKind, Now};
     use crate::engine::Engine;
+    use crate::sim::{SimClock, SimDisk};
+    use crate::store::StoreOptions;
 
     struct Nowhere;
 
@@ -288,6 +307,43 @@ mod tests {
         };
         assert!(dead(kept, 1_000) && !dead(kept, 1_001));
         assert!(dead(gone, 1_001));
+    }
+
+    /// Goal: with too many runs, merges go before the next flush, and only then. Method: flushes of one
+    /// message without a merge.
+    #[test]
+    fn too_many_runs_are_merged_before_the_next_flush() {
+        let options = StoreOptions { fanout: 2, ..StoreOptions::default() };
+        let disk = Arc::new(SimDisk::new());
+        let (store, _) = Store::open(disk, Path::new("/store"), options).unwrap();
+        let mut writer = Writer::new(store, Arc::new(SimClock::new(0, 1)));
+        let mut engine = Engine::new(ShardConfig::default(), Now::all(1_000));
+        for flush in 1..=9 {
+            assert!(!writer.owes_merges());
+            let id = MessageId::new(9_000, 0, flush);
+            let destination = DestinationId(0);
+            if flush == 1 {
+                engine.apply(&Event::DestinationCreated { destination, name: "/queue/q" });
+            }
+            engine.apply(&Event::Produced {
+                id,
+                destination,
+                clock: ClockKind::Mono,
+                priority: 4,
+                at_once: false,
+                expires_mono_ms: 0,
+                dedup: b"",
+                content: b"x",
+            });
+            let frozen = engine.freeze(&|event, out| event::encode(event, out));
+            let flushed = writer.flush(&Job { frozen, journal_from: flush }).unwrap();
+            engine.frozen_lies_below(&flushed.chunks);
+        }
+        assert!(writer.stats().behind && writer.owes_merges());
+        while writer.owes_merges() {
+            assert!(writer.has_merge(false));
+            writer.merge_a_bit().unwrap();
+        }
     }
 
     /// Goal: merges leave out what was purged before the checkpoint, and nothing else. Method: one

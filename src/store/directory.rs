@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::env::Disk;
 use crate::store::layout::Named;
 use crate::store::version::Run;
-use crate::store::{Family, Segment, SegmentMeta, SegmentWriter, StoreError, StoreOptions, Value};
+use crate::store::{
+    Family, Segment, SegmentMeta, SegmentOptions, SegmentWriter, StoreError, StoreOptions, Value,
+};
 
 /// Where files are made, and the numbers they get.
 pub(super) struct Directory {
@@ -130,7 +132,7 @@ impl RunWriter {
         }
         let writer = match &mut self.open {
             Some(open) => open,
-            closed => closed.insert(create(&self.directory, files, self.family)?),
+            closed => closed.insert(create(&self.directory, files, self.family, self.level)?),
         };
         writer.put(key, value)
     }
@@ -174,10 +176,13 @@ fn create(
     directory: &Directory,
     files: &mut NewFiles,
     family: Family,
+    level: u32,
 ) -> Result<SegmentWriter, StoreError> {
     let number = directory.take_number();
     let named = Named::Segment(number);
     files.add(named);
     let Directory { disk, dir, options, .. } = directory;
-    SegmentWriter::create(&**disk, &named.path(dir), family, number, options.segment)
+    let compression = if level == 0 { options.flushed } else { options.segment.compression };
+    let options = SegmentOptions { compression, ..options.segment };
+    SegmentWriter::create(&**disk, &named.path(dir), family, number, options)
 }

@@ -73,10 +73,16 @@ impl Merge {
             return None;
         }
         let from = first_from(view.floor.as_deref(), &[]);
-        // Smaller files are written anew, or there would be more and more of them.
+        // Smaller files are written anew, or there would be more and more of them; so are those of
+        // flushes, which are not packed.
         let worth = directory.options.file_bytes / 2;
+        let packed = inputs.iter().all(|run| run.level > 0);
         let keep = |meta: &SegmentMeta| {
-            !plan.whole && meta.bytes >= worth && meta.tombstones == 0 && *meta.first_key >= *from
+            packed
+                && !plan.whole
+                && meta.bytes >= worth
+                && meta.tombstones == 0
+                && *meta.first_key >= *from
         };
         let work = Work {
             parts: parts(inputs, &from, keep),

@@ -1,6 +1,6 @@
 //! Which merge is worth doing. Pure: it sees what the root says and reads nothing.
 
-use crate::store::root::FamilyRoot;
+use crate::store::root::{FamilyRoot, RunRoot};
 use crate::store::{Family, SegmentMeta, StoreOptions};
 
 /// Less than this part of a file is not worth a merge to save space.
@@ -17,7 +17,7 @@ pub struct MergePlan {
     pub level: u32,
     /// Bytes of their files: how much is to be read, and at most about to be written.
     pub bytes: u64,
-    /// It only saves space; the number of runs is no reason for it. It may wait for a quiet time.
+    /// It only saves space; the number of runs is no reason for it.
     pub idle: bool,
     /// Everything is written anew. Otherwise files that overlap no other are taken over as they
     /// are.
@@ -25,20 +25,23 @@ pub struct MergePlan {
 }
 
 /// The next merge of a family. `live` is how many rows a merge of everything would leave, if that
-/// is known.
+/// is known. In a `quiet` time what flushes wrote is packed, however little it is.
 pub(super) fn plan(
     family: Family,
     own: &FamilyRoot,
     options: &StoreOptions,
     live: Option<u64>,
+    quiet: bool,
 ) -> Option<MergePlan> {
     let fanout = options.fanout;
     let crowded = crowded_level(own, fanout);
-    let half_dead = is_half_dead(own, live, options.file_bytes / LEAST_PART);
+    let least = options.file_bytes / LEAST_PART;
+    let half_dead = is_half_dead(own, live, least);
     let (runs, level) = match crowded {
         // What is mostly dead is not to be carried from level to level.
         _ if half_dead => (&own.runs[..], own.runs.iter().map(|run| run.level).max()?),
         Some((start, level)) => (&own.runs[start..start + fanout], level.saturating_add(1)),
+        None if quiet => (unpacked(own, least)?, 1),
         None => return None,
     };
     Some(MergePlan {
@@ -49,6 +52,14 @@ pub(super) fn plan(
         idle: crowded.is_none(),
         whole: half_dead,
     })
+}
+
+/// What flushes wrote and nothing has merged yet, if it is worth a merge.
+fn unpacked(own: &FamilyRoot, least: u64) -> Option<&[RunRoot]> {
+    let flushed = own.runs.iter().rev().take_while(|run| run.level == 0).count();
+    let runs = &own.runs[own.runs.len() - flushed..];
+    let bytes: u64 = runs.iter().flat_map(|run| &run.segments).map(|meta| meta.bytes).sum();
+    (bytes >= least).then_some(runs)
 }
 
 /// Most runs of one level.
@@ -122,11 +133,11 @@ fn part_up_to(meta: &SegmentMeta, key: &[u8]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::root::RunRoot;
     use crate::store::{Compression, SegmentOptions};
 
     const OPTIONS: StoreOptions = StoreOptions {
         segment: SegmentOptions { block_bytes: 8192, compression: Compression::None },
+        flushed: Compression::None,
         file_bytes: 1 << 10,
         fanout: 3,
     };
@@ -156,7 +167,8 @@ mod tests {
     }
 
     fn planned(own: &FamilyRoot) -> Option<(Vec<u64>, u32, bool)> {
-        plan(Family::Ready, own, &OPTIONS, None).map(|plan| (plan.runs, plan.level, plan.idle))
+        plan(Family::Ready, own, &OPTIONS, None, false)
+            .map(|plan| (plan.runs, plan.level, plan.idle))
     }
 
     /// Goal: full levels are merged, the oldest of them first, the lowest level first, and nothing
@@ -174,6 +186,22 @@ mod tests {
         assert_eq!(most_of_a_level(&runs(&[1, 1, 1, 0, 0])), 3);
     }
 
+    /// Goal: in a quiet time what flushes wrote is packed, once, and nothing too small to be worth it.
+    #[test]
+    fn in_a_quiet_time_flushes_are_packed() {
+        let quiet = |own: &FamilyRoot| {
+            let plan = plan(Family::Ready, own, &OPTIONS, None, true);
+            plan.map(|plan| (plan.runs, plan.level, plan.idle, plan.whole))
+        };
+        assert_eq!(quiet(&runs(&[1, 0, 0])), Some((vec![11, 12], 1, true, false)));
+        assert_eq!(quiet(&runs(&[1, 1])), None);
+        let mut small = runs(&[0]);
+        small.runs[0].segments[0].bytes = OPTIONS.file_bytes / LEAST_PART - 1;
+        assert_eq!(quiet(&small), None);
+        // A full level goes first.
+        assert_eq!(quiet(&runs(&[1, 1, 1, 0])), Some((vec![10, 11, 12], 2, false, false)));
+    }
+
     /// Goal: what is more than half dead is merged whole, by tombstones and by the floor.
     #[test]
     fn a_family_that_is_half_dead_is_merged_whole() {
@@ -189,8 +217,10 @@ mod tests {
         own.runs[1].segments = vec![segment(1, 1000, 60, 60)];
         assert_eq!(planned(&own), Some((vec![10, 11], 1, true)));
         // By what is known to be alive.
-        let idle =
-            |live| plan(Family::Ready, &runs(&[1, 0]), &OPTIONS, Some(live)).map(|plan| plan.idle);
+        let idle = |live| {
+            let own = runs(&[1, 0]);
+            plan(Family::Ready, &own, &OPTIONS, Some(live), false).map(|plan| plan.idle)
+        };
         assert_eq!((idle(100), idle(99)), (None, Some(true)));
         // A full level is not idle work, and a family half dead is not worth carrying on.
         own.runs.extend(runs(&[0, 0]).runs);

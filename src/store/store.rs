@@ -16,13 +16,16 @@ use crate::store::policy::{MergePlan, plan};
 use crate::store::root::Root;
 use crate::store::stats::StoreStats;
 use crate::store::version::{FamilyView, Run, Version, index};
-use crate::store::{Family, SegmentOptions, Snapshot, StoreError};
+use crate::store::{Compression, Family, SegmentOptions, Snapshot, StoreError};
 
 /// Settings of a [`Store`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StoreOptions {
-    /// How segment files are written.
+    /// How merges write segment files.
     pub segment: SegmentOptions,
+    /// How flushes pack blocks. A flush is waited for, and merges write its rows anew: quick is
+    /// better than small.
+    pub flushed: Compression,
     /// Size at which a run begins its next file, bytes.
     pub file_bytes: u64,
     /// How many runs of a level become one of the next, at least 2.
@@ -33,6 +36,7 @@ impl Default for StoreOptions {
     fn default() -> Self {
         Self {
             segment: SegmentOptions::default(),
+            flushed: Compression::None,
             file_bytes: STORE_FILE_BYTES,
             fanout: STORE_FANOUT,
         }
@@ -195,9 +199,10 @@ impl Store {
     }
 
     /// The next merge worth doing, if any: one that bounds the number of runs before one that
-    /// only saves space. `None` also while there is a merge under way.
+    /// only saves space. In a `quiet` time also one that packs what flushes wrote since. `None` also
+    /// while there is a merge under way.
     #[must_use]
-    pub fn plan_merge(&self) -> Option<MergePlan> {
+    pub fn plan_merge(&self, quiet: bool) -> Option<MergePlan> {
         if self.merging.strong_count() > 0 {
             return None;
         }
@@ -206,7 +211,7 @@ impl Store {
         let plans = plans.filter_map(|(family, own)| {
             let live = self.liveness.as_ref().and_then(|liveness| liveness.live_rows(family));
             let live = live.map(|live| live.saturating_add(self.kept[index(family)]));
-            plan(family, own, options, live)
+            plan(family, own, options, live, quiet)
         });
         plans.min_by_key(|plan| plan.idle)
     }

@@ -123,7 +123,7 @@ fn what_a_crash_left_is_listed() {
 fn a_merge_over_damage_changes_nothing() {
     let (disk, _) = disk();
     let (mut store, _) = open(&disk).unwrap();
-    let plan = store.plan_merge().unwrap();
+    let plan = store.plan_merge(false).unwrap();
     let family = plan.family;
     let input = store.version().runs(family)[1].segments[0].meta().number;
     let path = dir().join(format!("{input:020}.seg"));
