@@ -28,6 +28,8 @@ pub(super) enum News {
     JournalCopied,
     /// A backup is made, or has failed.
     BackedUp(Result<BackedUp, BackupError>),
+    /// Nobody writes any more: what was begun never ends.
+    Ended,
 }
 
 /// The other side of a shard: one flush at a time, merges in between.
@@ -73,13 +75,18 @@ impl WriterThread {
 impl Background for WriterThread {
     fn flush(&mut self, job: Job) {
         if let Some(orders) = &self.orders {
-            // A thread that is gone has panicked: the next `news` does not come, nothing is lost.
+            // A thread that is gone has panicked: `news` tells it.
             let _ = orders.send(Order::Flush(job));
         }
     }
 
     fn news(&mut self) -> Option<News> {
-        self.news.try_recv().ok()
+        match self.news.try_recv() {
+            Ok(news) => Some(news),
+            Err(TryRecvError::Empty) => None,
+            // It ends by itself in one way only.
+            Err(TryRecvError::Disconnected) => Some(News::Ended),
+        }
     }
 
     fn is_merging(&self) -> bool {
