@@ -24,6 +24,8 @@ pub(super) enum News {
     Merged(Arc<Version>, Box<StoreStats>),
     /// It did not work and is tried again.
     Failed(StoreError),
+    /// A merge met damage that is not to be passed over.
+    Damaged(StoreError),
     /// A backup has its copy of the journal.
     JournalCopied,
     /// A backup is made, or has failed.
@@ -160,6 +162,7 @@ fn merge(writer: &mut Writer) -> Option<News> {
     match writer.merge_a_bit() {
         Ok(false) => None,
         Ok(true) => Some(News::Merged(writer.version(), Box::new(writer.stats()))),
+        Err(error) if writer.stops_at(&error) => Some(News::Damaged(error)),
         Err(error) => Some(News::Failed(error)),
     }
 }
