@@ -22,8 +22,8 @@ pub(super) struct Destination {
     pub(super) id: DestinationId,
     pub(super) name: Arc<str>,
     pub(super) kind: Kind,
-    /// Messages scheduled. As with `ready`, what a damaged part of the store held is counted for ever,
-    /// and what it brings back is not: neither goes below 0.
+    /// Messages scheduled. As with `ready`, what a damaged part of the store held is still counted, and
+    /// what it brings back is not: neither goes below 0, and nothing is judged by them alone.
     pub(super) scheduled: u64,
     pub(super) ready: u64,
     pub(super) in_flight: u64,

@@ -142,7 +142,7 @@ impl Engine {
                 chunks.push(TopicChunk { destination: id, from, end, bytes: 0, since_mono_ms });
                 from = end;
             }
-            if destination.ready > 0 {
+            if destination.ready > 0 || !destination.queue.is_empty() {
                 destinations.push(destination.id);
             }
         }
