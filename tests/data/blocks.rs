@@ -24,7 +24,7 @@ const HOUR_MS: u64 = 3_600_000;
 const BODY: usize = 1_000;
 const PER_BLOCK: usize = 9;
 /// Where a file is hit: in its first block, in the middle, in its last.
-const PLACES: [fn(u64) -> u64; 3] = [|_| 100, |len| len / 2, |len| len * 9 / 10];
+const PLACES: [fn(u64) -> u64; 3] = [|_| 100, |len| len / 2, |len| len - 1_900];
 
 /// What is due first was read ahead already, before the bit flips.
 const BEHIND_THE_FIRST_READ: [fn(u64) -> u64; 2] = [PLACES[1], PLACES[2]];
@@ -95,6 +95,21 @@ impl Case {
         let path = self.file(family);
         self.disk.flip_bit(&path, place(self.disk.contents(&path).unwrap().len() as u64), 3);
         path
+    }
+
+    /// Publishes to another queue until everything is written out; what was published.
+    fn flush(&mut self, delay_hours: u64) -> Vec<MessageId> {
+        let mut ids = Vec::new();
+        while self.life.stat("flushing") == 0 {
+            let n = ids.len() as u64;
+            let hours = if delay_hours == 0 { 0 } else { n + delay_hours };
+            let delay = Delay::After((hours * HOUR_MS) as i64);
+            ids.push(self.life.publish(QUEUES[1], body(n), delay));
+        }
+        while self.life.stat("flushing") == 1 {
+            self.life.step();
+        }
+        ids
     }
 
     fn subscribe(&mut self, to: &str, durable: &'static str) {
@@ -330,6 +345,85 @@ fn list_all(case: &mut Case) -> Vec<MessageId> {
             next => after = next,
         }
     }
+}
+
+/// What stands in the store has ended: the block is damaged that says so, and the shard started again,
+/// so that nothing of it is in memory. `delay_hours` are those of what is published to another queue
+/// to have it written out.
+fn forget_the_end(mut case: Case, family: Family, delay_hours: u64) -> Case {
+    let before = files_of(&case.disk, family);
+    let later = case.flush(delay_hours);
+    let files = files_of(&case.disk, family);
+    let path = files.iter().find(|path| !before.contains(path)).unwrap();
+    case.disk.flip_bit(path, 100, 3);
+    let Case { disk, life, .. } = case;
+    let clock = life.clock.clone();
+    life.shard.close().unwrap();
+    let memory = 512 * 1024;
+    let config = ShardConfig { recovery: RecoveryPolicy::SkipDamaged, memory, ..large() };
+    let life = Life::open(&disk, dir(), &clock, config).unwrap();
+    Case { disk, life, ids: later }
+}
+
+/// Goal: what a damaged block no longer hides comes back, and no counter falls below zero over it. Method:
+/// everything is cancelled, and the block damaged that says so.
+#[test]
+fn what_was_cancelled_comes_back() {
+    let mut case = Case::new(RecoveryPolicy::SkipDamaged, QUEUES[0], true);
+    let cancelled = case.ids.clone();
+    let Answer::Verdicts(all) = case.life.ask(Command::Cancel { ids: cancelled.clone() }) else {
+        panic!("no verdicts")
+    };
+    assert!(all.iter().all(|one| one.done));
+    let mut case = forget_the_end(case, Family::Scheduled, 300);
+    assert_eq!(case.life.stat("scheduled"), case.ids.len() as u64);
+    case.subscribe(QUEUES[0], "");
+    case.life.clock.advance_ms(290 * HOUR_MS);
+    assert_eq!(case.drain().unwrap(), cancelled);
+    case.life.ask(Command::Unsubscribe { subscription: 1, delete: false });
+    case.subscribe(QUEUES[1], "");
+    case.life.clock.advance_ms(290 * HOUR_MS);
+    let came = case.drain().unwrap();
+    let lost = case.check_rest(&came, "later");
+    assert_eq!((case.life.stat("scheduled"), case.life.stat("ready")), (lost, 0));
+}
+
+/// Goal: what comes back may use up the count of what is there; a flush then still keeps what is there.
+/// Method: all that is ready is acknowledged by id, and the block damaged that says so; some come back and
+/// are handed out, before others that are written out meanwhile.
+#[test]
+fn what_was_acknowledged_comes_back() {
+    let (to, new) = (QUEUES[0], 5);
+    let mut case = Case::new(RecoveryPolicy::SkipDamaged, to, false);
+    let ids = case.ids.clone();
+    let all = Command::Acknowledge { subscription: 0, ids: ids.clone(), cumulative: false };
+    let Answer::Verdicts(all) = case.life.ask(all) else { panic!("no verdicts") };
+    assert!(all.iter().all(|one| one.done));
+    let mut case = forget_the_end(case, Family::Ready, 0);
+    case.ids = ids;
+    for n in 0..new {
+        let id = case.life.publish(to, body(1_000 + n), Delay::None);
+        case.ids.push(id);
+    }
+    let destination = Bytes::copy_from_slice(to.as_bytes());
+    let info = |life: &mut Life| match life
+        .ask(Command::DescribeDestination { name: destination.clone() })
+    {
+        Answer::Destination(info) => (info.ready, info.in_flight),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(info(&mut case.life), (new, 0));
+    let Command::Subscribe(wish) = wish(to, "") else { unreachable!("it is one") };
+    case.life.ask(Command::Subscribe(Subscribe { credit: 20, ..wish }));
+    for _ in 0..5 {
+        case.life.step();
+    }
+    assert_eq!(info(&mut case.life), (0, 20));
+    case.flush(0);
+    case.life.ask(Command::Unsubscribe { subscription: 1, delete: false });
+    case.life.delivered.clear();
+    case.subscribe(to, "");
+    assert_eq!(case.drain().unwrap(), case.ids);
 }
 
 /// So small that a run is a block or two, and there are many.
