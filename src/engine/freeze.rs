@@ -148,7 +148,7 @@ impl Engine {
                 chunks.push(TopicChunk { destination: id, from, end, bytes: 0, since_mono_ms });
                 from = end;
             }
-            if destination.ready > 0 {
+            if destination.ready > 0 || !destination.queue.is_empty() {
                 destinations.push(destination.id);
             }
         }
@@ -232,8 +232,8 @@ impl Engine {
                     name: &d.name,
                     first_offset: d.topic.first_offset,
                     next_offset: d.topic.next_offset(),
-                    scheduled: d.scheduled - scheduled,
-                    ready: d.ready - ready,
+                    scheduled: d.scheduled.saturating_sub(scheduled),
+                    ready: d.ready.saturating_sub(ready),
                     control: d.control,
                 },
                 &mut out,

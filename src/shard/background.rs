@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 
 use crate::base::command::BackedUp;
 use crate::store::{Snapshot, StoreError, StoreStats, Version};
@@ -30,10 +30,14 @@ pub(super) enum News {
     Merged(Arc<Version>, Box<StoreStats>),
     /// It did not work and is tried again.
     Failed(StoreError),
+    /// A merge met damage that is not to be passed over.
+    Damaged(StoreError),
     /// A backup has its copy of the journal.
     JournalCopied,
     /// A backup is made, or has failed.
     BackedUp(Result<BackedUp, BackupError>),
+    /// Nobody writes any more: what was begun never ends.
+    Ended,
 }
 
 /// The other side of a shard: one flush at a time, merges in between.
@@ -79,13 +83,18 @@ impl WriterThread {
 impl Background for WriterThread {
     fn flush(&mut self, job: Job) {
         if let Some(orders) = &self.orders {
-            // A thread that is gone has panicked: the next `news` does not come, nothing is lost.
+            // A thread that is gone has panicked: `news` tells it.
             let _ = orders.send(Order::Flush(job));
         }
     }
 
     fn news(&mut self) -> Option<News> {
-        self.news.try_recv().ok()
+        match self.news.try_recv() {
+            Ok(news) => Some(news),
+            Err(TryRecvError::Empty) => None,
+            // It ends by itself in one way only.
+            Err(TryRecvError::Disconnected) => Some(News::Ended),
+        }
     }
 
     fn is_merging(&self) -> bool {
@@ -169,6 +178,7 @@ fn merge(writer: &mut Writer) -> Option<News> {
     match writer.merge_a_bit() {
         Ok(false) => None,
         Ok(true) => Some(News::Merged(writer.version(), Box::new(writer.stats()))),
+        Err(error) if writer.stops_at(&error) => Some(News::Damaged(error)),
         Err(error) => Some(News::Failed(error)),
     }
 }

@@ -11,7 +11,8 @@ use crate::engine::{Frozen, Row, TopicChunk};
 use crate::env::clock::Clock;
 use crate::store::key::{self, ReadyKey};
 use crate::store::{
-    Family, Flush, Liveness, Merge, Snapshot, Store, StoreError, StoreStats, Value, Version,
+    Family, Flush, Liveness, Merge, OnDamage, Snapshot, Store, StoreError, StoreStats, Value,
+    Version,
 };
 
 use super::below::{KIND_DEDUP, KIND_PLACE};
@@ -43,7 +44,7 @@ pub(super) struct Flushed {
 pub(super) struct Writer {
     store: Store,
     merge: Option<Merge>,
-    /// A merge met damage: nothing is merged any more until a restart.
+    /// A merge met damage that there is no way around: nothing is merged any more until a restart.
     no_merges: bool,
     /// Steps of merges to be made before the next flush, because there are too many runs.
     owed: u64,
@@ -147,12 +148,23 @@ impl Writer {
                 Ok(true)
             }
             Err(error) => {
+                let plan = merge.plan().clone();
                 self.merge = None;
-                // What is damaged stays so; what found no space may find it later.
-                self.no_merges = matches!(error, StoreError::Corrupt { .. });
-                Err(error)
+                if !matches!(error, StoreError::Corrupt { .. }) {
+                    // What found no space may find it later.
+                    return Err(error);
+                }
+                // What is damaged stays so. The store plans around a block it is to skip.
+                let again = |quiet| self.store.plan_merge(quiet).as_ref() == Some(&plan);
+                self.no_merges = self.stops_at(&error) || again(false) || again(true);
+                if self.no_merges { Err(error) } else { Ok(false) }
             }
         }
+    }
+
+    /// Whether an error of a merge is damage that the store is not to pass over.
+    pub(super) fn stops_at(&self, error: &StoreError) -> bool {
+        matches!(error, StoreError::Corrupt { .. }) && self.store.on_damage() == OnDamage::Stop
     }
 }
 

@@ -27,6 +27,7 @@ impl Core {
             ("flushing", u64::from(self.engine.is_frozen())),
             ("memory_bytes", self.memory_used()),
             ("publishing_slowed", u64::from(self.is_slowed())),
+            ("store_damaged_blocks", self.below.damaged_blocks()),
             ("store_merging", u64::from(self.background.is_merging())),
             ("backup_running", u64::from(self.backups.any())),
         ]);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::env::Disk;
+use crate::store::damaged::DamagedBlocks;
 use crate::store::layout::Named;
 use crate::store::version::Run;
 use crate::store::{
@@ -16,6 +17,8 @@ pub(super) struct Directory {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) dir: PathBuf,
     pub(super) options: StoreOptions,
+    /// What is done about damaged blocks, and how many there were.
+    pub(super) damaged: Arc<DamagedBlocks>,
     numbers: AtomicU64,
 }
 
@@ -26,7 +29,8 @@ impl Directory {
         options: StoreOptions,
         next: u64,
     ) -> Arc<Self> {
-        Arc::new(Self { disk, dir, options, numbers: AtomicU64::new(next) })
+        let damaged = Arc::new(DamagedBlocks::new(options.on_damage));
+        Arc::new(Self { disk, dir, options, damaged, numbers: AtomicU64::new(next) })
     }
 
     /// A number that nothing had before.
@@ -48,7 +52,8 @@ impl Directory {
 
     /// Opens a file that was written before.
     pub(super) fn open(&self, meta: &SegmentMeta) -> Result<Arc<Segment>, StoreError> {
-        open_segment(&*self.disk, &self.dir, meta).map(Arc::new)
+        let segment = open_segment(&*self.disk, &self.dir, meta)?;
+        Ok(Arc::new(segment.within(self.damaged.clone())))
     }
 }
 

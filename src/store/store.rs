@@ -16,7 +16,7 @@ use crate::store::policy::{MergePlan, plan};
 use crate::store::root::Root;
 use crate::store::stats::StoreStats;
 use crate::store::version::{FamilyView, Run, Version, index};
-use crate::store::{Compression, Family, SegmentOptions, Snapshot, StoreError};
+use crate::store::{Compression, Family, OnDamage, SegmentOptions, Snapshot, StoreError};
 
 /// Settings of a [`Store`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub struct StoreOptions {
     pub file_bytes: u64,
     /// How many runs of a level become one of the next, at least 2.
     pub fanout: usize,
+    /// What readers do about damaged blocks.
+    pub on_damage: OnDamage,
 }
 
 impl Default for StoreOptions {
@@ -39,6 +41,7 @@ impl Default for StoreOptions {
             flushed: Compression::None,
             file_bytes: STORE_FILE_BYTES,
             fanout: STORE_FANOUT,
+            on_damage: OnDamage::default(),
         }
     }
 }
@@ -200,7 +203,8 @@ impl Store {
 
     /// The next merge worth doing, if any: one that bounds the number of runs before one that
     /// only saves space. In a `quiet` time also one that packs what flushes wrote since. `None` also
-    /// while there is a merge under way.
+    /// while there is a merge under way. Runs with blocks that readers have met damaged are left alone,
+    /// and split those around them.
     #[must_use]
     pub fn plan_merge(&self, quiet: bool) -> Option<MergePlan> {
         if self.merging.strong_count() > 0 {
@@ -211,9 +215,25 @@ impl Store {
         let plans = plans.filter_map(|(family, own)| {
             let live = self.liveness.as_ref().and_then(|liveness| liveness.live_rows(family));
             let live = live.map(|live| live.saturating_add(self.kept[index(family)]));
-            plan(family, own, options, live, quiet)
+            plan(family, own, options, live, quiet, &self.damaged_runs(family))
         });
         plans.min_by_key(|plan| plan.idle)
+    }
+
+    /// Runs that cannot be merged without losing what their damaged blocks held. Damage at or below
+    /// the floor is in nobody's way: what stood there is dead, and not read.
+    fn damaged_runs(&self, family: Family) -> BTreeSet<u64> {
+        let view = self.version.view(family);
+        let damaged = |run: &&Arc<Run>| {
+            run.segments.iter().any(|segment| segment.has_damage_above(view.floor.as_deref()))
+        };
+        view.runs.iter().filter(damaged).map(|run| run.number).collect()
+    }
+
+    /// What its readers do about damaged blocks.
+    #[must_use]
+    pub fn on_damage(&self) -> OnDamage {
+        self.directory.options.on_damage
     }
 
     /// Begins a merge. Reads and writes nothing yet.
@@ -292,7 +312,8 @@ impl Store {
         let named = named_by(&root);
         self.directory.remove(&candidates.difference(&named).copied().collect::<Vec<_>>());
         self.root = root;
-        self.version = Arc::new(Version { families });
+        let damaged = self.directory.damaged.clone();
+        self.version = Arc::new(Version { families, damaged });
         Ok(())
     }
 }
@@ -304,7 +325,7 @@ pub(super) fn named_by(root: &Root) -> BTreeSet<Named> {
 }
 
 fn open_version(directory: &Directory, root: &Root) -> Result<Version, StoreError> {
-    let mut version = Version::default();
+    let mut version = Version { damaged: directory.damaged.clone(), ..Version::default() };
     for (view, own) in version.families.iter_mut().zip(&root.families) {
         view.floor.clone_from(&own.floor);
         for run in &own.runs {

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod backup;
+mod blocks;
 mod golden;
 mod rig;
 mod rot;

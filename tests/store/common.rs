@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use postdate::sim::SimDisk;
 use postdate::store::{
-    Compression, Family, Judges, Liveness, Opened, Scratch, SegmentOptions, Store, StoreError,
-    StoreOptions, Value, VerifyReport, Version, verify,
+    Compression, Family, Judges, Liveness, OnDamage, Opened, Scratch, SegmentOptions, Store,
+    StoreError, StoreOptions, Value, VerifyReport, Version, verify,
 };
 
 /// Small, so that little data makes several files and merges.
@@ -16,6 +16,7 @@ pub(crate) const OPTIONS: StoreOptions = StoreOptions {
     flushed: Compression::None,
     file_bytes: 1_500,
     fanout: 3,
+    on_damage: OnDamage::Stop,
 };
 
 pub(crate) fn dir() -> &'static Path {
