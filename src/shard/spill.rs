@@ -20,11 +20,17 @@ use super::flush::Job;
 /// How often the space on the disk is looked at, ms.
 const LOOK_AT_DISK_EVERY_MS: u64 = 1_000;
 
+/// A flush for memory comes when this part of the memory was journaled since the last one. Whatever
+/// takes memory until it is written takes at least some bytes of the journal.
+const WORTH_PART: u64 = 64;
+
 /// What the shard remembers about its flushes.
 #[derive(Debug, Default)]
 pub(super) struct Spill {
     /// Memory that the last freeze could not write: it was out with subscribers.
     kept_bytes: u64,
+    /// What the journal had taken by then, bytes.
+    journaled: u64,
     /// The disk is nearly full.
     disk_low: bool,
     next_look_ms: u64,
@@ -116,7 +122,8 @@ impl Core {
             self.below.thaw_scheduled(&mut self.engine, portion)?;
         }
         for want in self.engine.take_wants() {
-            self.below.serve(&mut self.engine, want)?;
+            let short = self.memory_used() > self.memory;
+            self.below.serve(&mut self.engine, want, short)?;
         }
         Ok(())
     }
@@ -147,8 +154,12 @@ impl Core {
             return Ok(());
         }
         let active = self.engine.active_bytes();
-        let memory =
-            active >= self.memory / 8 * 3 && active >= self.spill.kept_bytes + self.memory / 8;
+        // What was read back takes memory, too, but a flush would only have it read once more. What is
+        // worth writing came through the journal.
+        let journaled = self.journal.stats().payload_bytes - self.spill.journaled;
+        let memory = active >= self.memory / 8 * 3
+            && active >= self.spill.kept_bytes + self.memory / 8
+            && journaled >= self.memory / WORTH_PART;
         // What a backup keeps is needed by nobody else.
         let journal =
             self.journal.stats().live_bytes >= self.journal_tail && !self.backups.keeps_journal();
@@ -163,6 +174,7 @@ impl Core {
         };
         let frozen = self.engine.freeze(&|event, out| event::encode(event, out));
         self.spill.kept_bytes = self.engine.active_bytes();
+        self.spill.journaled = self.journal.stats().payload_bytes;
         self.background.flush(Job { frozen, journal_from: position.segment });
         Ok(())
     }
