@@ -166,3 +166,20 @@ fn the_end_of_what_was_read_wakes_the_shard() {
     rig.step_limited(vec![(A, Command::Cancel { ids: vec![ids[0]] })], 1);
     assert!(rig.engine.next_wait_ms().is_some_and(|wait| wait <= 20));
 }
+
+/// Goal: what was out with a consumer is still there after a restart and a flush, whatever became of
+/// what went out before it. Method: two are out, the first becomes a dead letter.
+#[test]
+fn what_was_out_behind_a_dead_letter_survives_a_restart_and_a_flush() {
+    let mut rig = Rig::new();
+    let ids = [rig.publish(Q, Message::new("x")), rig.publish(Q, Message::new("x"))];
+    rig.subscribe(A, 1, Q, 2);
+    assert_eq!(rig.ids(), ids);
+    let reject = Command::Reject { subscription: 0, ids: vec![ids[0]], requeue: false };
+    assert_eq!(rig.verdict(reject), (true, State::Dead));
+    rig.restart(0);
+    rig.flush();
+    invariants::check(&rig.engine, &rig.root);
+    rig.subscribe(A, 1, Q, 2);
+    assert_eq!(rig.ids(), [ids[1]]);
+}
