@@ -55,6 +55,17 @@ impl Destination {
         }
     }
 
+    /// One message is no longer scheduled. Where a damaged part of the journal was passed over, more
+    /// may leave than is known to have come: then the counter stays at zero.
+    pub(super) fn less_scheduled(&mut self) {
+        self.scheduled = self.scheduled.saturating_sub(1);
+    }
+
+    /// So many messages are no longer ready; the same holds.
+    pub(super) fn less_ready(&mut self, count: u64) {
+        self.ready = self.ready.saturating_sub(count);
+    }
+
     /// The state of a message that is here and not being delivered.
     pub(super) fn resting_state(&self) -> State {
         if self.kind == Kind::DeadLetter { State::Dead } else { State::Ready }

@@ -183,3 +183,21 @@ fn what_was_out_behind_a_dead_letter_survives_a_restart_and_a_flush() {
     rig.subscribe(A, 1, Q, 2);
     assert_eq!(rig.ids(), [ids[1]]);
 }
+
+/// Goal: a batch that an operator had left out of a damaged journal does no harm beyond what it held.
+/// Method: without the batch that rescheduled it, a message is cancelled where it does not lie.
+#[test]
+fn a_cancel_after_a_lost_reschedule_counts_nothing_twice() {
+    let mut rig = Rig::new();
+    let id = rig.publish(Q, after(5_000));
+    rig.flush();
+    rig.ask(Command::Reschedule { items: vec![(id, Delay::After(6_000))] });
+    assert_eq!(rig.verdict(Command::Cancel { ids: vec![id] }), (true, State::Cancelled));
+    assert_eq!(rig.batches(), 2);
+    let mut engine = rig.replayed_without(0);
+    engine.finish_replay();
+    let mut rig = rig.with_engine(engine);
+    rig.pass(10_000);
+    rig.subscribe(A, 1, Q, 10);
+    assert_eq!(rig.engine.messages(), rig.ids().len() as u64);
+}
