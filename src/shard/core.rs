@@ -192,6 +192,8 @@ impl Core {
     pub(super) fn step(&mut self) -> Result<(), ShardError> {
         let now = self.read_clock();
         if let Some(meta) = self.stuck {
+            // A flush that is done gives back the journal before it.
+            self.take_news()?;
             self.journal.maintain(now.mono_ms)?;
             self.commit(meta)?;
             if self.stuck.is_none() {

@@ -249,6 +249,25 @@ fn a_stuck_shard_goes_on_where_it_was_when_there_is_space() {
     assert!(matches!(&rig.mailbox.take()[..], [Answer::Stats(_)]));
 }
 
+/// Goal: a disk that is full by what a flush has just made needless is not full for ever. Method: the
+/// flush is written, and told only while a batch waits for space.
+#[test]
+fn a_stuck_shard_takes_the_space_that_a_flush_gives_back() {
+    let journal_tail = 128 * 1024;
+    let mut rig = Rig::with(ShardConfig { journal_tail, ..ShardConfig::default() });
+    rig.tells.store(false, Ordering::SeqCst);
+    while rig.stat("flushing") == 0 {
+        rig.publish(Delay::After(1_000_000));
+    }
+    rig.get_stuck();
+    rig.core.step().unwrap();
+    assert!(rig.core.is_stuck());
+    rig.tells.store(true, Ordering::SeqCst);
+    rig.core.step().unwrap();
+    assert!(!rig.core.is_stuck());
+    assert!(matches!(&rig.mailbox.take()[..], [Answer::Verdicts(_)]), "what waited is answered");
+}
+
 /// Goal: what is due fires although memory cannot be written out. Method: far more than memory should
 /// have, a flush that goes on and then finds no space, and then time.
 #[test]
