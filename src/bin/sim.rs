@@ -11,12 +11,15 @@ use postdate::sim::{Report, World};
 /// Whole shards of the real engine, journal and store on virtual time, a simulated disk and
 /// simulated sessions, with faults; a model holds what comes out against what was promised.
 #[derive(Parser)]
-#[command(name = "sim", after_help = "\
+#[command(
+    name = "sim",
+    after_help = "\
 Examples:
   sim --seeds 0..1000            a thousand seeds
   sim --minutes 10 --seed 7      seeds from 7 on, for ten minutes
   sim --seed 42 --twice          one seed, two times: the traces must be the same
-  sim --replay tests/seeds/42    the seeds of a file, one a line")]
+  sim --replay tests/seeds/42    the seeds of a file, one a line"
+)]
 struct Args {
     /// One seed, or the first one with --minutes
     #[arg(long)]
@@ -54,10 +57,12 @@ fn main() -> ExitCode {
 
 fn seeds(args: &Args) -> Result<Box<dyn Iterator<Item = u64>>, String> {
     if let Some(file) = &args.replay {
-        let text = std::fs::read_to_string(file).map_err(|why| format!("{}: {why}", file.display()))?;
+        let text =
+            std::fs::read_to_string(file).map_err(|why| format!("{}: {why}", file.display()))?;
         let mut seeds = Vec::new();
         for line in text.lines() {
-            let Some(word) = line.split('#').next().and_then(|own| own.split_whitespace().next()) else {
+            let Some(word) = line.split('#').next().and_then(|own| own.split_whitespace().next())
+            else {
                 continue;
             };
             seeds.push(word.parse().map_err(|_| format!("{word} is not a seed"))?);

@@ -259,7 +259,8 @@ impl Below {
         match engine.looks_at(command) {
             None => {}
             Some(Look::Topic { destination, from, limit }) => {
-                let (rows, all) = self.lane(destination, 0, from, u64::MAX, Window::of(limit, false))?;
+                let (rows, all) =
+                    self.lane(destination, 0, from, u64::MAX, Window::of(limit, false))?;
                 for message in stored(&rows, engine.shard())? {
                     engine.show(&message);
                 }

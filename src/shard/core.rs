@@ -11,6 +11,7 @@ use crate::base::error::{ClientError, Code};
 use crate::base::event::{BatchMeta, Event, EventSink};
 use crate::base::id::SessionId;
 use crate::base::limits;
+use crate::base::time::Now;
 use crate::codec::frame::BatchBuffer;
 use crate::codec::{event, row};
 use crate::engine::Engine;
@@ -63,6 +64,8 @@ pub(super) struct Parts {
 /// A shard without its thread.
 pub(super) struct Core {
     pub(super) engine: Engine,
+    /// Time of the last batch: a restart goes on from there.
+    committed: Now,
     pub(super) journal: Box<dyn Journal>,
     pub(super) below: Below,
     pub(super) background: Box<dyn Background>,
@@ -112,6 +115,7 @@ impl Core {
         } = parts;
         let config = options.config;
         Self {
+            committed: engine.now(),
             engine,
             journal,
             below: Below::new(version),
@@ -226,7 +230,7 @@ impl Core {
         self.consider_flush()
     }
 
-    fn read_clock(&mut self) -> crate::base::time::Now {
+    fn read_clock(&mut self) -> Now {
         let read =
             |clock: &dyn Clock| Reading { mono_ns: clock.mono_ns(), wall_ns: clock.wall_ns() };
         let mut reading = read(&*self.clock);
@@ -250,6 +254,7 @@ impl Core {
         let before = self.clock.mono_ns();
         match self.journal.append(&meta, &mut self.batch) {
             Ok(_) => {
+                self.committed = meta.now;
                 if self.stuck.take().is_some() {
                     tracing::warn!("there is disk space again; the server goes on");
                 }
@@ -311,7 +316,7 @@ impl Core {
         let mut state = batch.payload().to_vec();
         let rows = self.below.all_dedups()?;
         let rows = below::remembered(&rows)?;
-        for dedup in self.engine.dedups(&rows, self.engine.now().mono_ms) {
+        for dedup in self.engine.dedups(&rows, self.committed.mono_ms) {
             state.extend(row::dedup_key(dedup.destination, dedup.dedup));
             row::encode_dedup(&dedup, &mut state);
         }

@@ -119,7 +119,8 @@ impl World {
             let mut body = number.to_be_bytes().to_vec();
             body.resize(8 + self.content.below(self.swarm.body_max) as usize, b'x');
             let (delay, due) = self.some_delay();
-            let priority = if self.content.percent(fancy) { self.content.below(10) as u8 } else { 4 };
+            let priority =
+                if self.content.percent(fancy) { self.content.below(10) as u8 } else { 4 };
             let mut message = Content::new(body).with_delay(delay).with_priority(priority);
             let mut expires_ms = None;
             if self.content.percent(fancy / 4) {
@@ -311,8 +312,8 @@ impl World {
     pub(super) fn subscribe(&mut self, client: usize, destination: usize, everything: bool) {
         let queue = DESTINATIONS[destination].1;
         let dead = !everything && queue && self.content.percent(10);
-        let durable = (!everything && !queue && self.content.coin())
-            .then(|| *self.content.pick(&DURABLES));
+        let durable =
+            (!everything && !queue && self.content.coin()).then(|| *self.content.pick(&DURABLES));
         let credit = if everything { 10_000 } else { *self.content.pick(&[1, 5, 100]) };
         let ack_timeout_ms =
             if everything { 3_600_000 } else { *self.content.pick(&[0, 1_000, 30_000]) };
@@ -362,9 +363,7 @@ impl World {
         }
         let session = own.number;
         own.unacked.retain(|(number, _)| *number != sub.number);
-        self.model.end_leases(|lease| {
-            lease.session == session && lease.subscription == sub.number
-        });
+        self.model.end_leases(|lease| lease.session == session && lease.subscription == sub.number);
         let command = Command::Unsubscribe { subscription: sub.number, delete };
         self.submit(client, Asked::Unsubscribe(sub.number), command);
     }

@@ -47,7 +47,11 @@ impl World {
                 }
             }
         }
-        let end = self.times.elapsed_ms + LATEST_MS + self.times.ahead_ms.min(LATEST_MS);
+        // A stop is measured by the wall: what it stepped back meanwhile comes so much later.
+        let end = self.times.elapsed_ms
+            + LATEST_MS
+            + self.times.back_ms
+            + self.times.ahead_ms.min(LATEST_MS);
         let mut hop_ms = 1_000;
         while self.times.elapsed_ms < end {
             self.drain()?;
@@ -58,11 +62,15 @@ impl World {
         self.drain()?;
         let now = self.times;
         let limited = self.limited;
-        for (number, message) in self.model.owed(now) {
-            let ripe = !message.is_far(now);
-            if message.queue && ripe && !limited[message.destination] {
-                return Err(format!("no_loss_of_acked: {number} never came: {message:?}"));
-            }
+        let missing = self.model.owed(now).find(|(_, message)| {
+            message.queue && !message.is_far(now) && !limited[message.destination]
+        });
+        if let Some((number, message)) = missing {
+            let what = format!("no_loss_of_acked: {number} never came: {message:?} at {now:?}");
+            let ids = message.id.into_iter().collect();
+            let status = self.ask_once(Command::Query { ids })?;
+            let described = self.describe()?;
+            return Err(format!("{what}; it is {status:?}; {described}; {:?}", self.stats()));
         }
         self.read_topics()?;
         self.count()
@@ -100,11 +108,14 @@ impl World {
             let (mut offset, mut there) = (1, BTreeSet::new());
             loop {
                 let fetch = Command::Fetch { destination: name(destination), offset, limit: 100 };
-                let Some(Answer::Fetched { messages, next_offset }) = self.ask_once(fetch)? else { break };
+                let Some(Answer::Fetched { messages, next_offset }) = self.ask_once(fetch)? else {
+                    break;
+                };
                 self.fetched(destination, &messages)?;
                 for fetched in &messages {
                     let number = number_of(fetched).unwrap_or_default();
-                    let expires = self.model.messages.get(&number).is_some_and(|m| m.expires_ms.is_some());
+                    let expires =
+                        self.model.messages.get(&number).is_some_and(|m| m.expires_ms.is_some());
                     if !there.insert(number) {
                         return Err(format!("once_in_a_topic: {number} is there twice"));
                     }
@@ -113,7 +124,9 @@ impl World {
                     {
                         if fetched.offset >= *begins && !expires && !seen.contains(&number) {
                             let at = fetched.offset;
-                            return Err(format!("no_loss_of_acked: {reader} never saw {number} at {at}"));
+                            return Err(format!(
+                                "no_loss_of_acked: {reader} never saw {number} at {at}"
+                            ));
                         }
                     }
                 }
@@ -132,11 +145,19 @@ impl World {
                 });
                 let owed = message.destination == destination && kept_long && young;
                 if owed && !self.limited[destination] && !there.contains(&number) {
-                    return Err(format!("no_loss_of_acked: {number} is not in its topic: {message:?}"));
+                    return Err(format!(
+                        "no_loss_of_acked: {number} is not in its topic: {message:?}"
+                    ));
                 }
             }
         }
         Ok(())
+    }
+
+    /// Every destination, as the shard tells it.
+    fn describe(&mut self) -> Result<String, Wrong> {
+        let list = Command::ListDestinations { after: bytes::Bytes::new(), limit: 100 };
+        Ok(format!("{:?}", self.ask_once(list)?))
     }
 
     /// The shard's own figures: nothing is left over.
@@ -144,12 +165,17 @@ impl World {
         let Some(Answer::Stats(stats)) = self.ask_once(Command::Stats)? else {
             return Err("stats are not told".into());
         };
-        let stat = |name: &str| stats.iter().find(|(own, _)| *own == name).map_or(0, |(_, value)| *value);
+        let stat =
+            |name: &str| stats.iter().find(|(own, _)| *own == name).map_or(0, |(_, value)| *value);
         self.report.flushes += stat("flushes_total");
         self.report.merges += stat("store_merges_total");
         for name in ["scheduled", "in_flight"] {
             if stat(name) != 0 {
-                return Err(format!("conservation: {name} is {} at the end", stat(name)));
+                let described = self.describe()?;
+                return Err(format!(
+                    "conservation: {name} is {} at the end: {described}",
+                    stat(name)
+                ));
             }
         }
         for destination in (0..DESTINATIONS.len()).filter(|own| DESTINATIONS[*own].1) {
@@ -160,7 +186,8 @@ impl World {
                 return Err(format!("conservation: something is left over: {info:?}"));
             }
         }
-        let unread = self.model.messages.values().filter(|own| own.queue && own.acknowledged == Sure::Maybe);
+        let unread =
+            self.model.messages.values().filter(|own| own.queue && own.acknowledged == Sure::Maybe);
         self.trace.note(&unread.count());
         Ok(())
     }
@@ -180,7 +207,9 @@ impl World {
             for (session, outgoing) in came {
                 self.trace.note(&(session, &outgoing));
                 match outgoing {
-                    Outgoing::Answer { tag: own, answer: told } if own == tag => answer = Some(told),
+                    Outgoing::Answer { tag: own, answer: told } if own == tag => {
+                        answer = Some(told)
+                    }
                     other => self.heard(session, other)?,
                 }
             }

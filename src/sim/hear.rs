@@ -254,7 +254,9 @@ impl World {
     fn cancelled(&mut self, number: u64, verdict: &Verdict) -> Result<(), Wrong> {
         let Some(message) = self.settled(number) else { return Ok(()) };
         if verdict.done && message.deliveries > 0 {
-            return Err(format!("exact_cancel: {number} was delivered and is cancelled: {message:?}"));
+            return Err(format!(
+                "exact_cancel: {number} was delivered and is cancelled: {message:?}"
+            ));
         }
         match verdict.state {
             State::Cancelled => message.cancelled = Sure::Yes,
@@ -296,7 +298,9 @@ impl World {
             State::Acknowledged => message.acknowledged != Sure::No || !message.queue,
             State::Scheduled => message.cancelled != Sure::Yes && message.deliveries == 0,
             State::Ready | State::InFlight => {
-                message.acknowledged != Sure::Yes && message.cancelled != Sure::Yes && !message.is_far(now)
+                message.acknowledged != Sure::Yes
+                    && message.cancelled != Sure::Yes
+                    && !message.is_far(now)
             }
             State::Expired => may_expire || !message.queue,
             State::Dead => message.deliveries > 0,
@@ -326,7 +330,8 @@ impl World {
             }
             let Some(number) = self.model.number_of(entry.id) else { continue };
             let message = &self.model.messages[&number];
-            if message.cancelled == Sure::Yes || message.gone == Sure::Yes || message.deliveries > 0 {
+            if message.cancelled == Sure::Yes || message.gone == Sure::Yes || message.deliveries > 0
+            {
                 return Err(format!("true_list: {number} is listed: {message:?}"));
             }
         }

@@ -41,6 +41,8 @@ pub struct Times {
     /// How far the wall clock ran ahead of time, all in all, ms. A stop is measured by the wall, so
     /// "after" may come so much early.
     pub ahead_ms: u64,
+    /// How far it was set back, all in all, ms.
+    pub back_ms: u64,
 }
 
 impl Due {
@@ -280,7 +282,10 @@ impl Model {
                 && message.gone == Sure::No
                 && message.expires_ms.is_none_or(|at| now.elapsed_ms + now.ahead_ms + 1 < at)
         };
-        self.messages.iter().map(|(number, message)| (*number, message)).filter(move |m| lives(&m.1))
+        self.messages
+            .iter()
+            .map(|(number, message)| (*number, message))
+            .filter(move |m| lives(&m.1))
     }
 }
 
@@ -288,7 +293,8 @@ impl Message {
     /// Whether it is surely not due yet, ms ahead included.
     #[must_use]
     pub fn is_far(&self, now: Times) -> bool {
-        let soon = Times { elapsed_ms: now.elapsed_ms + 1, wall_max_ms: now.wall_max_ms + 1, ..now };
+        let soon =
+            Times { elapsed_ms: now.elapsed_ms + 1, wall_max_ms: now.wall_max_ms + 1, ..now };
         !self.dues.iter().any(|due| due.is_reached(soon))
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -23,6 +24,9 @@ const START_MS: u64 = 1_700_000_000_000;
 
 /// Most steps in which a shard has to come to rest.
 const STEPS_MAX: usize = 20_000;
+
+/// A shard that would wait for longer has nothing to do at this time.
+const REST: Duration = Duration::from_millis(100);
 
 const DAY_MS: u64 = 24 * 3_600_000;
 
@@ -306,6 +310,7 @@ impl World {
     fn step_wall(&mut self, ms: i64) {
         self.clock.step_wall_ms(ms);
         self.times.ahead_ms += ms.max(0).cast_unsigned();
+        self.times.back_ms += ms.min(0).unsigned_abs();
         self.times.wall_max_ms = self.times.wall_max_ms.max(self.wall_ms());
     }
 
@@ -331,8 +336,10 @@ impl World {
             self.power_loss();
         }
         for retry in [true, false] {
-            let options =
-                ShardOptions { data_dir: PathBuf::from("/data"), config: self.swarm.config.clone() };
+            let options = ShardOptions {
+                data_dir: PathBuf::from("/data"),
+                config: self.swarm.config.clone(),
+            };
             let disk = Arc::new(self.disk.clone());
             match SteppedShard::open(disk, Arc::new(self.clock.clone()), options) {
                 Ok(shard) => {
@@ -349,7 +356,7 @@ impl World {
 
     /// The disk is sound and has space again.
     pub(super) fn mend(&mut self) {
-        if self.armed == Some(FaultKind::CrashNow) {
+        if self.disk.is_down() {
             self.power_loss();
         }
         self.disk.clear_faults();
@@ -363,6 +370,11 @@ impl World {
         let outcome = shard.step();
         self.report.steps += 1;
         self.hear()?;
+        if self.disk.is_down() {
+            // Perhaps the shard has not met it yet; it has lost its machine all the same.
+            self.power_loss();
+            return self.start();
+        }
         let Err(error) = outcome else { return Ok(()) };
         if self.armed.is_none() && !self.small_disk {
             return Err(format!("goes_on: the shard failed on a sound disk: {error}"));
@@ -371,7 +383,7 @@ impl World {
             return Err("latch: a shard that failed works again".into());
         }
         self.report.latched += 1;
-        if self.armed == Some(FaultKind::CrashNow) || self.faults.coin() {
+        if self.faults.coin() {
             self.power_loss();
         } else {
             self.disk.clear_faults();
@@ -382,19 +394,24 @@ impl World {
         self.start()
     }
 
-    /// Steps until nothing is left to do at this time.
+    /// Steps until nothing is left to do at this time, or very soon.
     pub(super) fn settle(&mut self) -> Result<(), Wrong> {
         for _ in 0..STEPS_MAX {
             self.step()?;
-            if self.shard.as_ref().is_some_and(|shard| !shard.wait().is_zero()) {
+            let Some(wait) = self.shard.as_ref().map(SteppedShard::wait) else { continue };
+            if wait > REST {
                 return Ok(());
+            }
+            // It waits for a flush, or for something that is due very soon.
+            if !wait.is_zero() {
+                self.advance(1);
             }
         }
         Err(format!("eventual_rest: the shard does not come to rest: {:?}", self.stats()))
     }
 
     /// The shard's own figures, as far as it tells them now.
-    fn stats(&mut self) -> Vec<(&'static str, u64)> {
+    pub(super) fn stats(&mut self) -> Vec<(&'static str, u64)> {
         use crate::base::command::{Answer, Command};
         if self.clients.is_empty() {
             self.connect();
@@ -412,8 +429,7 @@ impl World {
         let Some(shard) = &self.shard else { return };
         let stalled = Arc::new(AtomicBool::new(false));
         let number = self.next_client;
-        let mailbox =
-            Mailbox { session: number, log: self.log.clone(), stalled: stalled.clone() };
+        let mailbox = Mailbox { session: number, log: self.log.clone(), stalled: stalled.clone() };
         if let Ok(session) = shard.broker().session(Box::new(mailbox)) {
             self.next_client += 1;
             let (subs, unacked) = (Vec::new(), Vec::new());
