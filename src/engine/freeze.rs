@@ -11,6 +11,7 @@ use crate::base::stored::{Place, Remembered, Stored};
 use crate::wheel::Wheel;
 
 use super::Engine;
+use super::alive::Alive;
 use super::dedup;
 use super::messages::{Entry, Outcomes, Ruins, TOMB_BYTES, Table, Tombs};
 use super::subscription::Role;
@@ -31,6 +32,7 @@ pub struct Frozen {
     kinds: Vec<Option<Kind>>,
     marks: BTreeMap<(DestinationId, u8), u64>,
     purged: BTreeMap<DestinationId, u64>,
+    alive: Alive,
     chunks: Vec<TopicChunk>,
     state: Vec<u8>,
     meta: BatchMeta,
@@ -153,6 +155,7 @@ impl Engine {
             }
         }
         let open = self.open_messages();
+        let alive = self.alive_below(&open);
         let state = self.small_state(&open, encode);
         let tombs = Arc::new(std::mem::take(&mut self.tombs));
         self.frozen_tombs = Some(tombs.clone());
@@ -172,6 +175,7 @@ impl Engine {
             kinds: self.destinations.iter().map(|d| d.as_ref().map(|d| d.kind)).collect(),
             marks,
             purged,
+            alive,
             chunks,
             state,
             meta: BatchMeta { released: [0; 2], ..self.batch_meta() },
@@ -239,9 +243,7 @@ impl Engine {
                 &mut out,
             );
             for (lane, marks) in d.queue.all_marks() {
-                // What is in memory is about to lie below.
-                let cold_to =
-                    if d.queue.in_memory(lane) { self.next_position - 1 } else { marks.cold_to };
+                let cold_to = d.queue.cold_after_flush(lane, self.next_position - 1);
                 if marks.handed_to > 0 || cold_to > 0 {
                     let handed_to = marks.handed_to;
                     let lane = Event::LaneRestored { destination: d.id, lane, handed_to, cold_to };
@@ -496,6 +498,12 @@ impl Frozen {
     #[must_use]
     pub fn purged(&self) -> &BTreeMap<DestinationId, u64> {
         &self.purged
+    }
+
+    /// What of the store is alive once it is written.
+    #[must_use]
+    pub fn alive(&self) -> &Alive {
+        &self.alive
     }
 
     /// Kinds of the destinations by number; `None` is gone.
