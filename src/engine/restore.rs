@@ -149,14 +149,16 @@ impl Engine {
         for (lane, handed_to) in lanes {
             while let Some(sequence) = destination.queue.first_in(lane) {
                 let entry = self.messages.get_mut(sequence);
+                // One that has ended, or is dead elsewhere by now, stands in nobody's way.
+                let entry = entry.filter(|e| e.destination == destination.id && !e.handed);
                 let back = match entry {
                     Some(entry) if entry.offset > handed_to => break,
-                    Some(entry) if entry.destination == destination.id && !entry.handed => {
+                    Some(entry) => {
                         entry.handed = true;
                         entry.below = false;
                         Some((entry.priority, Key { due_ms: entry.due_ms, sequence }))
                     }
-                    _ => None,
+                    None => None,
                 };
                 destination.queue.take_first(lane);
                 if let Some((priority, key)) = back {

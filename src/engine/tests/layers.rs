@@ -80,6 +80,24 @@ fn a_purge_takes_what_was_read_back_during_a_flush() {
     rig.check_replay();
 }
 
+/// Goal: what was handed out before a crash is written as such, whatever has become of the message
+/// before it in its lane. Method: that one is dead; then a restart and a flush.
+#[test]
+fn what_was_handed_out_behind_a_dead_letter_survives_a_crash_and_a_flush() {
+    let mut rig = Rig::with(ShardConfig { max_failures: 1, ..ShardConfig::default() });
+    let ids = [rig.publish(Q, Message::new("dead")), rig.publish(Q, Message::new("alive"))];
+    rig.subscribe(A, 1, Q, 2);
+    assert_eq!(rig.ids(), ids);
+    rig.verdict(Command::Reject { subscription: 1, ids: vec![ids[0]], requeue: true });
+    rig.restart(0);
+    rig.flush();
+    assert_eq!([rig.state(ids[0]), rig.state(ids[1])], [State::Dead, State::Ready]);
+    rig.subscribe(A, 1, Q, 2);
+    assert_eq!(rig.ids(), [ids[1]]);
+    rig.restart(0);
+    invariants::check(&rig.engine, &rig.root);
+}
+
 /// Goal: one acknowledged below by its id alone does not come, and counts once.
 #[test]
 fn a_ready_message_below_is_acknowledged_where_it_lies() {
