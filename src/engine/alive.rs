@@ -13,7 +13,7 @@ pub type ReadyPlace = (DestinationId, u8, u64);
 
 /// What the rows of the store still stand for, once the flush of a freeze is done. What it does not
 /// name is dead and stays so.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct Alive {
     /// First and last position in each lane that may be alive. Other lanes are consumed, or have
     /// never had a row.

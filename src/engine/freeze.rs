@@ -32,7 +32,7 @@ pub struct Frozen {
     kinds: Vec<Option<Kind>>,
     marks: BTreeMap<(DestinationId, u8), u64>,
     purged: BTreeMap<DestinationId, u64>,
-    alive: Alive,
+    alive: Arc<Alive>,
     chunks: Vec<TopicChunk>,
     state: Vec<u8>,
     meta: BatchMeta,
@@ -155,7 +155,7 @@ impl Engine {
             }
         }
         let open = self.open_messages();
-        let alive = self.alive_below(&open);
+        let alive = Arc::new(self.alive_below(&open));
         let state = self.small_state(&open, encode);
         let tombs = Arc::new(std::mem::take(&mut self.tombs));
         self.frozen_tombs = Some(tombs.clone());
@@ -502,7 +502,7 @@ impl Frozen {
 
     /// What of the store is alive once it is written.
     #[must_use]
-    pub fn alive(&self) -> &Alive {
+    pub fn alive(&self) -> &Arc<Alive> {
         &self.alive
     }
 

@@ -1,6 +1,7 @@
 //! What a checkpoint knows to be dead: what merges leave out, and which files go unread.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::base::destination::Kind;
 use crate::base::id::{DestinationId, Key};
@@ -20,7 +21,7 @@ pub(super) struct Known {
     consumed: BTreeMap<(DestinationId, u8), u64>,
     kinds: Vec<Option<Kind>>,
     purged: BTreeMap<DestinationId, u64>,
-    alive: Alive,
+    alive: Arc<Alive>,
     records: Left,
 }
 
@@ -115,7 +116,7 @@ impl Liveness for Known {
     }
 
     fn live_rows(&self, family: Family) -> Option<u64> {
-        let Alive { scheduled, ready, .. } = self.alive;
+        let Alive { scheduled, ready, .. } = *self.alive;
         Some(match family {
             Family::Scheduled => scheduled,
             Family::Ready => ready,
