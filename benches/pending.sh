@@ -50,7 +50,7 @@ field() { sed -nE "s/.*\"$1\":([0-9.]+).*/\\1/p"; }
 
 stats() { "$postdate" stats --json; }
 
-anonymous() { awk '/^RssAnon/ {print $2 * 1024}' "/proc/$server/status"; }
+anonymous() { awk '/^RssAnon/ {printf "%.0f", $2 * 1024}' "/proc/$server/status"; }
 
 cpu_ms() { awk -v hz="$ticks" '{print ($14 + $15) * 1000 / hz}' "/proc/$server/stat"; }
 

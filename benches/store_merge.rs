@@ -50,7 +50,7 @@ fn bodies() -> Vec<u8> {
 
 fn open(dir: &Path, compression: Compression) -> Store {
     let segment = SegmentOptions { compression, ..SegmentOptions::default() };
-    let options = StoreOptions { segment, ..StoreOptions::default() };
+    let options = StoreOptions { segment, flushed: compression, ..StoreOptions::default() };
     Store::open(Arc::new(OsDisk::default()), dir, options).expect("the directory can be used").0
 }
 
@@ -104,7 +104,7 @@ fn store(criterion: &mut Criterion) {
                 let mut spent = Duration::ZERO;
                 for _ in 0..rounds {
                     let (_dir, mut store) = sixteen(compression);
-                    let plan = store.plan_merge().expect("the level is full");
+                    let plan = store.plan_merge(false).expect("the level is full");
                     let start = Instant::now();
                     let mut merge = store.begin_merge(plan).expect("it fits");
                     while !store.merge_step(&mut merge, 1 << 20).expect("there is space") {}

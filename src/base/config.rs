@@ -18,18 +18,20 @@ pub enum Durability {
     Os,
 }
 
-/// What opening a journal does about damage: bytes that were durable and are no longer what they were,
-/// or files that are gone. A torn tail is no damage.
+/// What is done about damage: bytes that were durable and are no longer what they were, or files that
+/// are gone. A torn tail is no damage. The journal is read when it is opened, the store whenever
+/// something in it is wanted; of the store, only blocks of rows can be passed over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum RecoveryPolicy {
     /// Stop and name the place; change nothing.
     #[default]
     Strict,
     /// Let the journal end at the first damage. Everything behind it is lost, also what was
-    /// acknowledged, and kept in the directory `quarantine`.
+    /// acknowledged, and kept in the directory `quarantine`. For the store the same as strict.
     TruncateTail,
     /// Leave out what is damaged and go on behind it. What it held is lost and kept in the directory
-    /// `quarantine`; what comes behind may build on it.
+    /// `quarantine`; what comes behind may build on it. A damaged block of the store is passed over, and
+    /// stays where it is.
     SkipDamaged,
 }
 
@@ -53,7 +55,7 @@ impl RecoveryPolicy {
 pub struct ShardConfig {
     /// See [`Durability`].
     pub durability: Durability,
-    /// What opening does about a damaged journal.
+    /// What is done about damage.
     pub recovery: RecoveryPolicy,
     /// Size of a journal segment file in bytes; a multiple of 4096, at least 40 MiB.
     pub segment_bytes: u64,

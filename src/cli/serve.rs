@@ -55,7 +55,7 @@ pub(super) struct Serve {
     /// Address to listen on; port 0 takes a free one [default: 127.0.0.1:7700]
     #[arg(long, value_name = "HOST:PORT")]
     listen: Option<String>,
-    /// What to do when the journal is damaged: strict (stop), truncate-tail or skip-damaged; the last two
+    /// What to do when data is damaged: strict (stop), truncate-tail or skip-damaged; the last two
     /// lose messages [default: strict]
     #[arg(long, value_name = "POLICY")]
     recovery: Option<String>,

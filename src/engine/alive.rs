@@ -18,7 +18,8 @@ pub struct Alive {
     /// First and last position in each lane that may be alive. Other lanes are consumed, or have
     /// never had a row.
     lanes: BTreeMap<(DestinationId, u8), (u64, u64)>,
-    /// Scheduled messages that have a row.
+    /// Scheduled messages that have a row. An estimate behind a damaged part of the store, as `ready`:
+    /// what is not to go may not hang on it.
     pub scheduled: u64,
     /// Ready messages that have a row, and what topics keep.
     pub ready: u64,
@@ -38,10 +39,10 @@ impl Alive {
         })
     }
 
-    /// Whether there may be any row of a message at all.
+    /// Whether any ready row may be alive at all.
     #[must_use]
-    pub fn any(&self) -> bool {
-        self.scheduled > 0 || !self.lanes.is_empty()
+    pub fn any_ready(&self) -> bool {
+        !self.lanes.is_empty()
     }
 }
 
@@ -69,9 +70,9 @@ impl Engine {
                 continue;
             }
             match entry.state {
-                State::Scheduled => alive.scheduled -= 1,
+                State::Scheduled => alive.scheduled = alive.scheduled.saturating_sub(1),
                 State::InFlight => {}
-                _ => alive.ready -= 1,
+                _ => alive.ready = alive.ready.saturating_sub(1),
             }
         }
         alive
@@ -88,10 +89,10 @@ mod tests {
     fn a_range_is_dead_when_no_lane_has_anything_there() {
         let at = |destination, lane, position| (DestinationId(destination), lane, position);
         let mut alive = Alive::default();
-        assert!(!alive.any() && !alive.any_between(at(0, 0, 0), at(u32::MAX, 255, u64::MAX)));
+        assert!(!alive.any_ready() && !alive.any_between(at(0, 0, 0), at(u32::MAX, 255, u64::MAX)));
         alive.lanes.insert((DestinationId(3), 4), (100, 200));
         alive.lanes.insert((DestinationId(5), 0), (1, 1));
-        assert!(alive.any());
+        assert!(alive.any_ready());
         let dead = [
             (at(0, 0, 0), at(3, 4, 99)),
             (at(3, 4, 10), at(3, 4, 99)),

@@ -134,6 +134,7 @@ impl Engine {
             lost: BTreeMap::new(),
             lost_below: 0,
             ahead: VecDeque::new(),
+            missing: 0..0,
         };
         if wish.durable.is_empty() {
             return Ok(reader);

@@ -47,11 +47,12 @@ impl Engine {
             scheduled: if scheduled { destination.scheduled } else { 0 },
         };
         let queue = destination.kind.is_queue();
+        let waits = !destination.queue.is_empty();
         if !queue && purged.ready > 0 {
             let before = destination.topic.next_offset();
             self.emit(&Event::TopicTrimmed { destination: id, before }, sink);
         }
-        let ready = queue && purged.ready > 0;
+        let ready = queue && (purged.ready > 0 || waits);
         let scheduled = purged.scheduled > 0;
         if ready || scheduled {
             let spared = if ready { self.in_flight_of(id)? } else { Vec::new() };

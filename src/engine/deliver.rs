@@ -101,7 +101,7 @@ impl Engine {
         entry.below = false;
         entry.lease = slot;
         entry.attempts = entry.attempts.saturating_add(1);
-        destination.ready -= 1;
+        destination.ready_is_one_less();
         destination.in_flight += 1;
         let delivery = Delivery {
             subscription: subscription.number,
@@ -181,6 +181,14 @@ impl Engine {
         }
         while below && reader.ahead.front().is_some_and(|ahead| ahead.offset < offset) {
             reader.ahead.pop_front();
+        }
+        if below && reader.missing.contains(&offset) {
+            // Lost with a damaged part of the store: nobody waits for it. What is out already is
+            // still its consumer's.
+            let out = reader.out.range(offset..).next().map(|(offset, _)| *offset);
+            let end = reader.missing.end.min(out.unwrap_or(u64::MAX));
+            self.acknowledge_offsets(slot, offset, end - 1, sink);
+            return true;
         }
         if below && reader.ahead.front().is_none_or(|ahead| ahead.offset != offset) {
             self.wants.insert(Want::Topic { destination: id, from: offset, slot });

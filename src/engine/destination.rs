@@ -22,6 +22,8 @@ pub(super) struct Destination {
     pub(super) id: DestinationId,
     pub(super) name: Arc<str>,
     pub(super) kind: Kind,
+    /// Messages scheduled. As with `ready`, what a damaged part of the store held is still counted, and
+    /// what it brings back is not: neither goes below 0, and nothing is judged by them alone.
     pub(super) scheduled: u64,
     pub(super) ready: u64,
     pub(super) in_flight: u64,
@@ -53,6 +55,16 @@ impl Destination {
             waiting: VecDeque::new(),
             active: false,
         }
+    }
+
+    /// A message is scheduled no more.
+    pub(super) fn scheduled_is_one_less(&mut self) {
+        self.scheduled = self.scheduled.saturating_sub(1);
+    }
+
+    /// A message is ready no more.
+    pub(super) fn ready_is_one_less(&mut self) {
+        self.ready = self.ready.saturating_sub(1);
     }
 
     /// The state of a message that is here and not being delivered.

@@ -118,7 +118,7 @@ impl Engine {
             self.forget(sequence);
             return false;
         };
-        destination.scheduled -= 1;
+        destination.scheduled_is_one_less();
         self.totals.fired += 1;
         self.make_ready(sequence);
         true

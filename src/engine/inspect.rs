@@ -129,6 +129,10 @@ impl Engine {
             next_offset = below.offset + 1;
             messages.push(below.clone().fetched());
         }
+        if self.shown.all_of_topic {
+            // What was in a damaged part of the store at its end is passed over.
+            next_offset = next_offset.max(topic.hot_from);
+        }
         while messages.len() < page(limit) && bytes < limits::PAGE_BYTES_MAX {
             let Some(sequence) = topic.sequence_at(next_offset) else { break };
             if let Some(entry) = self.messages.get(sequence) {

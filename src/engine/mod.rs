@@ -24,6 +24,7 @@ mod destination;
 mod dump;
 mod fire;
 mod freeze;
+mod frozen;
 mod inspect;
 mod messages;
 mod publish;
@@ -57,7 +58,8 @@ use wheels::Wheels;
 
 pub use alive::{Alive, ReadyPlace};
 pub use fire::Fired;
-pub use freeze::{Frozen, Remains, Row, TopicChunk};
+pub use freeze::Remains;
+pub use frozen::{Frozen, Row, TopicChunk};
 
 /// A connected session: its subscriptions and what waits to go out to it.
 #[derive(Debug, Default)]

@@ -3,6 +3,7 @@
 //! All of it is soft state of the live engine, save what a durable subscription has acknowledged.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 
 use crate::base::id::{DestinationId, SessionId};
 use crate::base::limits;
@@ -97,6 +98,8 @@ pub(super) struct Reader {
     pub(super) lost_below: u64,
     /// Read from the store for what it is handed next.
     pub(super) ahead: VecDeque<Ahead>,
+    /// Offsets the store should have and has not, before those of `ahead`.
+    pub(super) missing: Range<u64>,
 }
 
 /// A topic message that is out with a subscription.

@@ -81,6 +81,8 @@ pub(super) struct Shown {
     pub(super) topic: VecDeque<Ahead>,
     /// Nothing behind was looked at.
     pub(super) reach: Option<Key>,
+    /// The topic has no more rows behind those handed in.
+    pub(super) all_of_topic: bool,
 }
 
 /// What was thawed in one go and has not fired.
@@ -185,18 +187,32 @@ impl Engine {
         self.activate(id);
     }
 
-    /// Hands in rows of a topic for the subscription that asked for them, in order.
-    pub fn thaw_topic(&mut self, slot: SlotId, rows: &[Stored<'_>]) {
+    /// Hands in rows of a topic for the subscription that asked for them, in order, from where it
+    /// asked for them. `end`: there are no more. What should be there and is not was in a damaged
+    /// part of the store.
+    pub fn thaw_topic(
+        &mut self,
+        id: DestinationId,
+        slot: SlotId,
+        from: u64,
+        rows: &[Stored<'_>],
+        end: bool,
+    ) {
+        let Some(hot_from) = self.destination(id).map(|d| d.topic.hot_from) else { return };
         let Some(subscription) = self.slots.get_mut(slot) else { return };
-        let id = subscription.destination;
+        // The one that asked may be gone, and its slot another's.
+        if subscription.destination != id {
+            return;
+        }
         let Role::Reader(reader) = &mut subscription.role else { return };
         reader.ahead.clear();
         for row in rows {
-            let Place::Ready { destination, position, .. } = row.place else { continue };
-            if destination == id {
-                reader.ahead.push_back(Ahead::of_row(row, position, row.id));
-            }
+            let Place::Ready { position, .. } = row.place else { continue };
+            reader.ahead.push_back(Ahead::of_row(row, position, row.id));
         }
+        let first = reader.ahead.front().map(|ahead| ahead.offset);
+        let there = first.or(end.then_some(hot_from)).unwrap_or(from);
+        reader.missing = from..there;
         self.activate(id);
     }
 
@@ -337,6 +353,11 @@ impl Engine {
     /// Rows behind `reach` were not looked at.
     pub fn shown_to(&mut self, reach: Key) {
         self.shown.reach = Some(reach);
+    }
+
+    /// All rows of the topic that a command looks at have been handed in, from where it looks on.
+    pub fn shown_all_of_topic(&mut self) {
+        self.shown.all_of_topic = true;
     }
 
     /// Ends the looking: what was handed in for it is forgotten.

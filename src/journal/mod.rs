@@ -74,6 +74,8 @@ pub struct JournalStats {
     pub marks: u64,
     /// Payload bytes appended.
     pub payload_bytes: u64,
+    /// Bytes written for frames and marks, headers and padding included.
+    pub written_bytes: u64,
     /// Times data was made durable: a durable write or an explicit sync.
     pub syncs: u64,
     /// Bytes of a torn tail that opening found and dropped.

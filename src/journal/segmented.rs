@@ -198,6 +198,7 @@ impl SegmentedJournal {
         let len = frame.len() as u64;
         self.latching(written)?;
         self.end.offset += len;
+        self.stats.written_bytes += len;
         self.next_frame += 1;
         self.unmarked = kind != FrameKind::Mark;
         if self.options.durability == Durability::Always {

@@ -16,6 +16,12 @@ use super::flush::{Flushed, Job, Writer};
 /// A flush that failed is tried again this often.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// It is a quiet time when nothing was ordered for so long.
+const QUIET_AFTER: Duration = Duration::from_secs(10);
+
+/// The same where looks are counted.
+const QUIET_AFTER_LOOKS: u32 = 8;
+
 /// What happened in the background.
 pub(super) enum News {
     /// A flush is durable; the version has it.
@@ -24,10 +30,14 @@ pub(super) enum News {
     Merged(Arc<Version>, Box<StoreStats>),
     /// It did not work and is tried again.
     Failed(StoreError),
+    /// A merge met damage that is not to be passed over.
+    Damaged(StoreError),
     /// A backup has its copy of the journal.
     JournalCopied,
     /// A backup is made, or has failed.
     BackedUp(Result<BackedUp, BackupError>),
+    /// Nobody writes any more: what was begun never ends.
+    Ended,
 }
 
 /// The other side of a shard: one flush at a time, merges in between.
@@ -73,13 +83,18 @@ impl WriterThread {
 impl Background for WriterThread {
     fn flush(&mut self, job: Job) {
         if let Some(orders) = &self.orders {
-            // A thread that is gone has panicked: the next `news` does not come, nothing is lost.
+            // A thread that is gone has panicked: `news` tells it.
             let _ = orders.send(Order::Flush(job));
         }
     }
 
     fn news(&mut self) -> Option<News> {
-        self.news.try_recv().ok()
+        match self.news.try_recv() {
+            Ok(news) => Some(news),
+            Err(TryRecvError::Empty) => None,
+            // It ends by itself in one way only.
+            Err(TryRecvError::Disconnected) => Some(News::Ended),
+        }
     }
 
     fn is_merging(&self) -> bool {
@@ -105,20 +120,25 @@ impl Drop for WriterThread {
 
 fn run(mut writer: Writer, orders: &Receiver<Order>, news: &Sender<News>, merging: &AtomicBool) {
     let mut failed: Option<Job> = None;
+    // A merge that failed is tried again as late as a flush.
+    let mut merge_failed = false;
+    let mut quiet = false;
     let mut backup = BackupThread::default();
     loop {
-        let order = if failed.is_some() {
+        let merges = writer.has_merge(quiet);
+        merging.store(merges, Ordering::Relaxed);
+        let order = if failed.is_some() || merge_failed {
             orders.recv_timeout(RETRY)
-        } else if writer.has_merge() {
-            merging.store(true, Ordering::Relaxed);
-            orders.try_recv().map_err(|error| match error {
-                TryRecvError::Empty => RecvTimeoutError::Timeout,
-                TryRecvError::Disconnected => RecvTimeoutError::Disconnected,
-            })
+        } else if merges && writer.owes_merges() {
+            Err(RecvTimeoutError::Timeout)
+        } else if merges {
+            orders.recv_timeout(Duration::ZERO)
+        } else if !quiet {
+            orders.recv_timeout(QUIET_AFTER)
         } else {
-            merging.store(false, Ordering::Relaxed);
             orders.recv().map_err(|_| RecvTimeoutError::Disconnected)
         };
+        quiet &= order.is_err();
         let job = match order {
             Ok(Order::Flush(job)) => Some(job),
             Ok(Order::Backup(job)) => {
@@ -141,8 +161,13 @@ fn run(mut writer: Writer, orders: &Receiver<Order>, news: &Sender<News>, mergin
                     Some(News::Failed(error))
                 }
             },
-            None => merge(&mut writer),
+            None if merges => merge(&mut writer),
+            None => {
+                quiet = true;
+                continue;
+            }
         };
+        merge_failed = failed.is_none() && matches!(told, Some(News::Failed(_)));
         if let Some(told) = told {
             let _ = news.send(told);
         }
@@ -153,6 +178,7 @@ fn merge(writer: &mut Writer) -> Option<News> {
     match writer.merge_a_bit() {
         Ok(false) => None,
         Ok(true) => Some(News::Merged(writer.version(), Box::new(writer.stats()))),
+        Err(error) if writer.stops_at(&error) => Some(News::Damaged(error)),
         Err(error) => Some(News::Failed(error)),
     }
 }
@@ -202,18 +228,21 @@ pub(super) struct InlineWriter {
     job: Option<(Job, u32)>,
     backup: Option<(Result<Snapshot, BackupError>, Copying, u32)>,
     delay: u32,
+    /// Looks since the last order.
+    idle: u32,
 }
 
 impl InlineWriter {
     /// Writes `delay` looks after the order.
     pub(super) fn new(writer: Writer, delay: u32) -> Self {
-        Self { writer, job: None, backup: None, delay }
+        Self { writer, job: None, backup: None, delay, idle: 0 }
     }
 }
 
 impl Background for InlineWriter {
     fn flush(&mut self, job: Job) {
         self.job = Some((job, self.delay));
+        self.idle = 0;
     }
 
     fn news(&mut self) -> Option<News> {
@@ -240,8 +269,11 @@ impl Background for InlineWriter {
                     Some(News::Failed(error))
                 }
             },
-            None if self.writer.has_merge() => merge(&mut self.writer),
-            None => None,
+            None => {
+                self.idle = self.idle.saturating_add(1);
+                let merges = self.writer.has_merge(self.idle > QUIET_AFTER_LOOKS);
+                merges.then(|| merge(&mut self.writer)).flatten()
+            }
         }
     }
 

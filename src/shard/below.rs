@@ -61,6 +61,11 @@ impl Below {
         *self = Self::new(version);
     }
 
+    /// Damaged blocks that were met and passed over, each counted once.
+    pub(super) fn damaged_blocks(&self) -> u64 {
+        self.version.damaged_blocks()
+    }
+
     /// Brings scheduled rows up, in order, from where the engine has them.
     pub(super) fn thaw_scheduled(
         &mut self,
@@ -118,10 +123,10 @@ impl Below {
                 self.thaw_lane(engine, destination, lane, from, u64::MAX, limits::THAW_LANE_MAX)
             }
             Want::Topic { destination, from, slot } => {
-                let (rows, _) =
+                let (rows, all) =
                     self.lane(destination, 0, from, u64::MAX, limits::THAW_TOPIC_MAX)?;
                 let rows = stored(&rows, engine.shard())?;
-                engine.thaw_topic(slot, &rows);
+                engine.thaw_topic(destination, slot, from, &rows, all);
                 Ok(())
             }
         }
@@ -232,9 +237,12 @@ impl Below {
         match engine.looks_at(command) {
             None => {}
             Some(Look::Topic { destination, from, limit }) => {
-                let (rows, _) = self.lane(destination, 0, from, u64::MAX, limit)?;
+                let (rows, all) = self.lane(destination, 0, from, u64::MAX, limit)?;
                 for message in stored(&rows, engine.shard())? {
                     engine.show(&message);
+                }
+                if all {
+                    engine.shown_all_of_topic();
                 }
             }
             Some(Look::Scheduled { after, to_ms, only, limit }) => {

@@ -18,6 +18,12 @@ pub enum ShardError {
          `postdate verify`, and please report it"
     )]
     BadRow(String),
+    /// The thread that writes its store ended by itself: a bug.
+    #[error(
+        "the thread that writes messages out has stopped by a bug; everything acknowledged is on \
+         disk: start again, and please report it"
+    )]
+    WriterEnded,
     /// Its thread panicked: a bug.
     #[error("the shard stopped by a bug; everything acknowledged is on disk, please report it")]
     Panicked,

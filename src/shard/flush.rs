@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use crate::base::id::Key;
 use crate::base::stored::Place;
 use crate::codec::{checkpoint, event, row};
 use crate::engine::{Frozen, Row, TopicChunk};
 use crate::env::clock::Clock;
 use crate::store::key::{self, ReadyKey};
-use crate::store::{Family, Flush, Merge, Snapshot, Store, StoreError, StoreStats, Value, Version};
+use crate::store::{
+    Family, Flush, Merge, OnDamage, Snapshot, Store, StoreError, StoreStats, Value, Version,
+};
 
 use super::below::{KIND_DEDUP, KIND_PLACE};
 use super::known::Known;
@@ -15,6 +18,10 @@ use super::records::Records;
 
 /// Input bytes of one step of a merge: a flush waits for no more than one.
 const MERGE_STEP_BYTES: u64 = 4 << 20;
+
+/// When there are too many runs, so many times the bytes of a flush are merged before the next one:
+/// each row is merged about once a level.
+const OWED: u64 = 2;
 
 /// Rows fetched into the processor's caches at once.
 const TOUCHED: usize = 32;
@@ -36,16 +43,18 @@ pub(super) struct Flushed {
 pub(super) struct Writer {
     store: Store,
     merge: Option<Merge>,
+    /// A merge met damage that there is no way around: nothing is merged any more until a restart.
+    no_merges: bool,
+    /// Steps of merges to be made before the next flush, because there are too many runs.
+    owed: u64,
     /// `None` until the first flush.
     records: Option<Records>,
-    /// A merge met damage: nothing is merged any more until a restart.
-    no_merges: bool,
     clock: Arc<dyn Clock>,
 }
 
 impl Writer {
     pub(super) fn new(store: Store, clock: Arc<dyn Clock>) -> Self {
-        Self { store, merge: None, records: None, no_merges: false, clock }
+        Self { store, merge: None, no_merges: false, owed: 0, records: None, clock }
     }
 
     pub(super) fn version(&self) -> Arc<Version> {
@@ -96,10 +105,15 @@ impl Writer {
         let chunks = frozen.chunks(&ready);
         let events = frozen.checkpoint(&chunks, &|event, out| event::encode(event, out));
         let bytes = checkpoint::encode(&frozen.meta(), &events);
+        let bytes_written = flush.bytes();
         let written = self.clock.mono_ns();
-        let known = Known::of(frozen, records.left(&frozen.meta()));
+        let any_scheduled =
+            !scheduled.is_empty() || self.any_scheduled_behind(frozen.meta().fired_to);
+        let known = Known::of(frozen, records.left(&frozen.meta()), any_scheduled);
         self.store.commit(flush, &bytes, *journal_from, Arc::new(known))?;
         self.records = Some(records);
+        let owed = (bytes_written * OWED).div_ceil(MERGE_STEP_BYTES);
+        self.owed = if self.stats().behind { owed } else { 0 };
         let ms = |from: u64, to: u64| to.saturating_sub(from) / 1_000_000;
         tracing::debug!(
             scheduled = scheduled.len(),
@@ -112,10 +126,17 @@ impl Writer {
         Ok(Flushed { chunks, journal_from: *journal_from })
     }
 
-    /// Whether there is something to merge.
-    pub(super) fn has_merge(&mut self) -> bool {
+    /// Whether the store has scheduled rows behind this key, whatever they are.
+    fn any_scheduled_behind(&self, fired_to: Key) -> bool {
+        let version = self.store.version();
+        let mut files = version.runs(Family::Scheduled).iter().flat_map(|run| &run.segments);
+        files.any(|segment| *segment.meta().last_key > key::scheduled(fired_to)[..])
+    }
+
+    /// Whether there is something to merge. In a `quiet` time there is more.
+    pub(super) fn has_merge(&mut self, quiet: bool) -> bool {
         if self.merge.is_none() && !self.no_merges {
-            self.merge = self.store.plan_merge().and_then(|plan| {
+            self.merge = self.store.plan_merge(quiet).and_then(|plan| {
                 tracing::debug!(family = ?plan.family, runs = plan.runs.len(), bytes = plan.bytes, "merging");
                 self.store.begin_merge(plan).ok()
             });
@@ -128,8 +149,14 @@ impl Writer {
         self.merge.is_some()
     }
 
+    /// Whether merges go before the next flush.
+    pub(super) fn owes_merges(&self) -> bool {
+        self.owed > 0
+    }
+
     /// Merges a little. `true`: the store has a new version.
     pub(super) fn merge_a_bit(&mut self) -> Result<bool, StoreError> {
+        self.owed = self.owed.saturating_sub(1);
         let Some(merge) = &mut self.merge else { return Ok(false) };
         let done = self.store.merge_step(merge, MERGE_STEP_BYTES);
         match done {
@@ -139,12 +166,23 @@ impl Writer {
                 Ok(true)
             }
             Err(error) => {
+                let plan = merge.plan().clone();
                 self.merge = None;
-                // What is damaged stays so; what found no space may find it later.
-                self.no_merges = matches!(error, StoreError::Corrupt { .. });
-                Err(error)
+                if !matches!(error, StoreError::Corrupt { .. }) {
+                    // What found no space may find it later.
+                    return Err(error);
+                }
+                // What is damaged stays so. The store plans around a block it is to skip.
+                let again = |quiet| self.store.plan_merge(quiet).as_ref() == Some(&plan);
+                self.no_merges = self.stops_at(&error) || again(false) || again(true);
+                if self.no_merges { Err(error) } else { Ok(false) }
             }
         }
+    }
+
+    /// Whether an error of a merge is damage that the store is not to pass over.
+    pub(super) fn stops_at(&self, error: &StoreError) -> bool {
+        matches!(error, StoreError::Corrupt { .. }) && self.store.on_damage() == OnDamage::Stop
     }
 }
 
@@ -171,4 +209,55 @@ fn write(flush: &mut Flush, frozen: &Frozen, rows: &[Row<'_>]) -> Result<(), Sto
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::base::config::ShardConfig;
+    use crate::base::event::Event;
+    use crate::base::id::{DestinationId, MessageId};
+    use crate::base::time::{ClockKind, Now};
+    use crate::engine::Engine;
+    use crate::sim::{SimClock, SimDisk};
+    use crate::store::StoreOptions;
+
+    /// Goal: with too many runs, merges go before the next flush, and only then. Method: flushes of one
+    /// message without a merge.
+    #[test]
+    fn too_many_runs_are_merged_before_the_next_flush() {
+        let options = StoreOptions { fanout: 2, ..StoreOptions::default() };
+        let disk = Arc::new(SimDisk::new());
+        let (store, _) = Store::open(disk, Path::new("/store"), options).unwrap();
+        let mut writer = Writer::new(store, Arc::new(SimClock::new(0, 1)));
+        let mut engine = Engine::new(ShardConfig::default(), Now::all(1_000));
+        for flush in 1..=9 {
+            assert!(!writer.owes_merges());
+            let id = MessageId::new(9_000, 0, flush);
+            let destination = DestinationId(0);
+            if flush == 1 {
+                engine.apply(&Event::DestinationCreated { destination, name: "/queue/q" });
+            }
+            engine.apply(&Event::Produced {
+                id,
+                destination,
+                clock: ClockKind::Mono,
+                priority: 4,
+                at_once: false,
+                expires_mono_ms: 0,
+                dedup: b"",
+                content: b"x",
+            });
+            let frozen = engine.freeze(&|event, out| event::encode(event, out));
+            let flushed = writer.flush(&Job { frozen, journal_from: flush }).unwrap();
+            engine.frozen_lies_below(&flushed.chunks);
+        }
+        assert!(writer.stats().behind && writer.owes_merges());
+        while writer.owes_merges() {
+            assert!(writer.has_merge(false));
+            writer.merge_a_bit().unwrap();
+        }
+    }
 }

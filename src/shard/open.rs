@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-use crate::base::config::ShardConfig;
+use crate::base::config::{RecoveryPolicy, ShardConfig};
 use crate::base::event::BatchMeta;
 use crate::base::time::Now;
 use crate::codec::{checkpoint, event};
@@ -15,7 +15,7 @@ use crate::env::disk::Disk;
 use crate::journal::home::{DataDir, HomeError};
 use crate::journal::{self, JournalError, JournalOptions};
 
-use crate::store::{Store, StoreError, StoreOptions};
+use crate::store::{OnDamage, Store, StoreError, StoreOptions};
 
 use super::background::{Background, WriterThread};
 use super::below::{Below, Portion};
@@ -124,7 +124,13 @@ pub(super) fn recover(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<(Core, Recovery), OpenError> {
     let config = &options.config;
-    let (store, opened) = Store::open(disk.clone(), &home.store(), StoreOptions::default())?;
+    let on_damage = match config.recovery {
+        RecoveryPolicy::SkipDamaged => OnDamage::Skip,
+        // The store has no tail that could go.
+        RecoveryPolicy::Strict | RecoveryPolicy::TruncateTail => OnDamage::Stop,
+    };
+    let store_options = StoreOptions { on_damage, ..StoreOptions::default() };
+    let (store, opened) = Store::open(disk.clone(), &home.store(), store_options)?;
     let mut below = Below::new(store.version());
     let mut last: Option<Now> = None;
     let (mut engine, journal_from) = match &opened {

@@ -64,6 +64,8 @@ impl Core {
                 }
                 News::JournalCopied => self.journal_is_copied()?,
                 News::BackedUp(made) => self.backup_is_over(made)?,
+                News::Damaged(error) => return Err(error.into()),
+                News::Ended => return Err(ShardError::WriterEnded),
                 News::Failed(error) => {
                     self.spill.no_space |= matches!(error, StoreError::Full { .. });
                     self.spill.failures += 1;

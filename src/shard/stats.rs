@@ -15,6 +15,7 @@ impl Core {
             ("journal_disk_bytes", journal.disk_bytes),
             ("journal_frames_total", journal.frames),
             ("journal_payload_bytes_total", journal.payload_bytes),
+            ("journal_written_bytes_total", journal.written_bytes),
             ("journal_syncs_total", journal.syncs),
             ("commits_total", self.commits),
             ("commit_us_mean", self.commit_ns_total / self.commits.max(1) / 1000),
@@ -24,8 +25,9 @@ impl Core {
             ("flushes_total", self.spill.flushes),
             ("flush_failures_total", self.spill.failures),
             ("flushing", u64::from(self.engine.is_frozen())),
-            ("memory_bytes", self.engine.memory_bytes()),
+            ("memory_bytes", self.memory_used()),
             ("publishing_slowed", u64::from(self.is_slowed())),
+            ("store_damaged_blocks", self.below.damaged_blocks()),
             ("store_merging", u64::from(self.background.is_merging())),
             ("backup_running", u64::from(self.backups.any())),
         ]);

@@ -10,7 +10,8 @@ use bytes::Bytes;
 use super::background::{Background, InlineWriter};
 use super::broker::{Input, Outbox};
 use super::core::Core;
-use super::open::{ShardOptions, recover};
+use super::error::ShardError;
+use super::open::{ShardOptions, open, recover};
 use super::thread;
 use crate::base::command::{Answer, Command, Outgoing};
 use crate::base::config::ShardConfig;
@@ -18,6 +19,7 @@ use crate::base::error::{ClientError, Code};
 use crate::base::id::{MessageId, SessionId};
 use crate::base::limits;
 use crate::base::message::{Delay, Message, MessageBatch};
+use crate::env::clock::Clock;
 use crate::journal::home::DataDir;
 use crate::sim::{SimClock, SimDisk};
 
@@ -182,4 +184,62 @@ fn a_stuck_shard_goes_on_where_it_was_when_there_is_space() {
     assert!(matches!(&rig.mailbox.take()[..], [Answer::Verdicts(_)]), "what waited is answered");
     rig.core.step().unwrap();
     assert!(matches!(&rig.mailbox.take()[..], [Answer::Stats(_)]));
+}
+
+/// A clock that lets the thread die that writes the store, when it begins a flush.
+struct DeadlyClock(SimClock);
+
+impl Clock for DeadlyClock {
+    fn mono_ns(&self) -> u64 {
+        let own = std::thread::current();
+        assert_ne!(own.name(), Some("postdate-store"), "the test wants it so");
+        self.0.mono_ns()
+    }
+
+    fn wall_ns(&self) -> u64 {
+        self.0.wall_ns()
+    }
+}
+
+/// Says why a session was closed.
+struct Ending(crossbeam_channel::Sender<Code>);
+
+impl Outbox for Ending {
+    fn push(&self, _: Vec<Outgoing>) {}
+
+    fn closed(&self, reason: ClientError) {
+        self.0.send(reason.code).unwrap();
+    }
+}
+
+/// Goal: a flush that nobody ends any more stops the shard with its reason, instead of filling memory.
+/// What was accepted is there after a restart. Method: a running shard whose writer panics.
+#[test]
+fn a_shard_stops_when_its_writer_has_died() {
+    let (disk, clock) = (Arc::new(SimDisk::new()), SimClock::new(0, START));
+    let config = ShardConfig {
+        segment_bytes: 64 * 1024,
+        memory: 16 * 1024,
+        disk_reserve: 0,
+        ..ShardConfig::default()
+    };
+    let options = ShardOptions { data_dir: PathBuf::from("/data"), config };
+    let deadly = Arc::new(DeadlyClock(clock.clone()));
+    let shard = open(disk.clone(), deadly, options.clone(), &mut |_, _| {}).unwrap();
+    let (ended, ending) = crossbeam_channel::unbounded();
+    let session = shard.broker().session(Box::new(Ending(ended))).unwrap();
+    let mut bytes = Vec::new();
+    let message = Message::new(vec![7; 10_000]).with_delay(Delay::After(1_000_000));
+    message.encode(&mut bytes).unwrap();
+    let batch = MessageBatch::parse(bytes.into(), 1).unwrap();
+    let destination = Bytes::from_static(b"/queue/q");
+    session.submit(vec![(1, Command::Produce { destination, batch })]).unwrap();
+    let code = ending.recv_timeout(std::time::Duration::from_secs(60));
+    assert_eq!(code, Ok(Code::StorageFailed));
+    assert!(shard.failed());
+    let error = shard.shutdown().unwrap_err();
+    assert!(matches!(error, ShardError::WriterEnded), "{error}");
+    let again = open(disk, Arc::new(clock), options, &mut |_, _| {}).unwrap();
+    assert_eq!(again.recovery().messages, 1);
+    again.shutdown().unwrap();
 }

@@ -83,7 +83,7 @@ impl SimStore {
                 alive.any_between(at, at)
             }
         });
-        if !alive.any() {
+        if self.rows.is_empty() {
             self.places.clear();
         }
     }
@@ -176,7 +176,9 @@ impl SimStore {
                 }
                 Want::Topic { destination, from, slot } => {
                     let rows = self.lane(destination, 0, from, u64::MAX);
-                    engine.thaw_topic(slot, &rows[..rows.len().min(limit)]);
+                    let few = &rows[..rows.len().min(limit)];
+                    let all = few.len() == rows.len();
+                    engine.thaw_topic(destination, slot, from, few, all);
                 }
             }
         }
@@ -238,8 +240,12 @@ impl SimStore {
         match engine.looks_at(command) {
             None => {}
             Some(Look::Topic { destination, from, limit }) => {
-                for row in self.lane(destination, 0, from, u64::MAX).iter().take(limit) {
+                let rows = self.lane(destination, 0, from, u64::MAX);
+                for row in rows.iter().take(limit) {
                     engine.show(row);
+                }
+                if rows.len() <= limit {
+                    engine.shown_all_of_topic();
                 }
             }
             Some(Look::Scheduled { after, to_ms, only, limit }) => {

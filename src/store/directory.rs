@@ -5,15 +5,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::env::Disk;
+use crate::store::damaged::DamagedBlocks;
 use crate::store::layout::Named;
 use crate::store::version::Run;
-use crate::store::{Family, Segment, SegmentMeta, SegmentWriter, StoreError, StoreOptions, Value};
+use crate::store::{
+    Family, Segment, SegmentMeta, SegmentOptions, SegmentWriter, StoreError, StoreOptions, Value,
+};
 
 /// Where files are made, and the numbers they get.
 pub(super) struct Directory {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) dir: PathBuf,
     pub(super) options: StoreOptions,
+    /// What is done about damaged blocks, and how many there were.
+    pub(super) damaged: Arc<DamagedBlocks>,
     numbers: AtomicU64,
 }
 
@@ -24,7 +29,8 @@ impl Directory {
         options: StoreOptions,
         next: u64,
     ) -> Arc<Self> {
-        Arc::new(Self { disk, dir, options, numbers: AtomicU64::new(next) })
+        let damaged = Arc::new(DamagedBlocks::new(options.on_damage));
+        Arc::new(Self { disk, dir, options, damaged, numbers: AtomicU64::new(next) })
     }
 
     /// A number that nothing had before.
@@ -46,7 +52,8 @@ impl Directory {
 
     /// Opens a file that was written before.
     pub(super) fn open(&self, meta: &SegmentMeta) -> Result<Arc<Segment>, StoreError> {
-        open_segment(&*self.disk, &self.dir, meta).map(Arc::new)
+        let segment = open_segment(&*self.disk, &self.dir, meta)?;
+        Ok(Arc::new(segment.within(self.damaged.clone())))
     }
 }
 
@@ -130,7 +137,7 @@ impl RunWriter {
         }
         let writer = match &mut self.open {
             Some(open) => open,
-            closed => closed.insert(create(&self.directory, files, self.family)?),
+            closed => closed.insert(create(&self.directory, files, self.family, self.level)?),
         };
         writer.put(key, value)
     }
@@ -174,10 +181,13 @@ fn create(
     directory: &Directory,
     files: &mut NewFiles,
     family: Family,
+    level: u32,
 ) -> Result<SegmentWriter, StoreError> {
     let number = directory.take_number();
     let named = Named::Segment(number);
     files.add(named);
     let Directory { disk, dir, options, .. } = directory;
-    SegmentWriter::create(&**disk, &named.path(dir), family, number, options.segment)
+    let compression = if level == 0 { options.flushed } else { options.segment.compression };
+    let options = SegmentOptions { compression, ..options.segment };
+    SegmentWriter::create(&**disk, &named.path(dir), family, number, options)
 }

@@ -25,7 +25,8 @@ pub enum StoreError {
     /// Bytes that were durable once are no longer what they were.
     #[error(
         "{} is damaged at byte {offset}: {why}; nothing was changed: run `postdate verify` to see \
-         all that is damaged, check the disk, and restore the data directory from a copy",
+         all that is damaged, check the disk, and restore the data directory from a copy; if it is \
+         only blocks, `--recovery skip-damaged` goes on without what they held",
         file.display()
     )]
     Corrupt {

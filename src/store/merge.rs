@@ -7,7 +7,7 @@ use crate::store::directory::{Directory, NewFiles, RunWriter, Written};
 use crate::store::merging::{Merging, RunCursor};
 use crate::store::policy::MergePlan;
 use crate::store::version::{FamilyView, Run, first_from};
-use crate::store::{Family, Segment, SegmentMeta, StoreError, Value};
+use crate::store::{Family, OnDamage, Segment, SegmentMeta, StoreError, Value};
 
 /// What the last durable checkpoint knows to be dead. Asked while merging, on the thread that
 /// merges. What is dead once stays dead.
@@ -73,10 +73,16 @@ impl Merge {
             return None;
         }
         let from = first_from(view.floor.as_deref(), &[]);
-        // Smaller files are written anew, or there would be more and more of them.
+        // Smaller files are written anew, or there would be more and more of them; so are those of
+        // flushes, which are not packed.
         let worth = directory.options.file_bytes / 2;
+        let packed = inputs.iter().all(|run| run.level > 0);
         let keep = |meta: &SegmentMeta| {
-            !plan.whole && meta.bytes >= worth && meta.tombstones == 0 && *meta.first_key >= *from
+            packed
+                && !plan.whole
+                && meta.bytes >= worth
+                && meta.tombstones == 0
+                && *meta.first_key >= *from
         };
         let work = Work {
             parts: parts(inputs, &from, keep),
@@ -137,7 +143,8 @@ impl Work {
                     Some(Part::Keep(segment)) => self.writer.adopt(segment)?,
                     Some(Part::Merge(sources)) => {
                         let sources = sources.into_iter();
-                        let sources = sources.map(|files| RunCursor::new(files, &self.from));
+                        let sources =
+                            sources.map(|files| RunCursor::new(files, &self.from, OnDamage::Stop));
                         self.rows = Some(Merging::new(sources.collect()));
                     }
                 }

@@ -3,25 +3,27 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use crate::store::{Cursor, Segment, StoreError, Value};
+use crate::store::{Cursor, OnDamage, Segment, StoreError, Value};
 
 /// The rows of one run, one file behind the other. Only the file that is read costs memory.
 pub(super) struct RunCursor {
     segments: std::vec::IntoIter<Arc<Segment>>,
     /// Where the first file is to be entered.
     from: Vec<u8>,
+    on_damage: OnDamage,
     open: Option<Cursor>,
     /// The key of the row it stands on, at hand for comparing.
     key: Vec<u8>,
 }
 
 impl RunCursor {
-    /// `segments` are ascending and disjoint. Reads nothing yet.
-    pub(super) fn new(mut segments: Vec<Arc<Segment>>, from: &[u8]) -> Self {
+    /// `segments` are ascending and disjoint. Reads nothing yet. Damaged blocks are an error, or
+    /// skipped if reader and store agree on that.
+    pub(super) fn new(mut segments: Vec<Arc<Segment>>, from: &[u8], on_damage: OnDamage) -> Self {
         let below = segments.partition_point(|segment| *segment.meta().last_key < *from);
         segments.drain(..below);
         let segments = segments.into_iter();
-        Self { segments, from: from.to_vec(), open: None, key: Vec::new() }
+        Self { segments, from: from.to_vec(), on_damage, open: None, key: Vec::new() }
     }
 
     /// Goes to the next row; `false` at the end. After an error it may be called again, and no row
@@ -38,7 +40,10 @@ impl RunCursor {
                 self.from.clear();
             }
             let Some(segment) = self.segments.next() else { return Ok(false) };
-            self.open = Some(segment.cursor(&self.from));
+            self.open = Some(match self.on_damage {
+                OnDamage::Stop => segment.cursor_that_stops(&self.from),
+                OnDamage::Skip => segment.cursor(&self.from),
+            });
         }
     }
 
@@ -158,7 +163,8 @@ impl MergeCursor {
     /// The next row, key and value; `None` at the end. Nothing is read before the first call.
     ///
     /// # Errors
-    /// [`StoreError::Io`] and [`StoreError::Corrupt`]. It may be asked again; no row is skipped.
+    /// [`StoreError::Io`] and [`StoreError::Corrupt`]. It may be asked again; no row is skipped but
+    /// those of damaged blocks, see [`OnDamage::Skip`].
     #[expect(clippy::should_implement_trait, reason = "it lends what it gives")]
     pub fn next(&mut self) -> Result<Option<LiveRow<'_>>, StoreError> {
         while let Some((_, value)) = self.rows.next()? {

@@ -4,6 +4,7 @@
 //! bytes are described in `docs/format.md`, the plan in `docs/design/0004-segment-store.md`.
 
 mod checkpoint;
+mod damaged;
 mod directory;
 mod error;
 mod flush;
@@ -22,6 +23,7 @@ mod store;
 mod verify;
 mod version;
 
+pub use damaged::OnDamage;
 pub use error::StoreError;
 pub use flush::Flush;
 pub use merge::{Liveness, Merge};

@@ -1,6 +1,8 @@
 //! Which merge is worth doing. Pure: it sees what the root says and reads nothing.
 
-use crate::store::root::FamilyRoot;
+use std::collections::BTreeSet;
+
+use crate::store::root::{FamilyRoot, RunRoot};
 use crate::store::{Family, SegmentMeta, StoreOptions};
 
 /// Less than this part of a file is not worth a merge to save space.
@@ -17,7 +19,7 @@ pub struct MergePlan {
     pub level: u32,
     /// Bytes of their files: how much is to be read, and at most about to be written.
     pub bytes: u64,
-    /// It only saves space; the number of runs is no reason for it. It may wait for a quiet time.
+    /// It only saves space; the number of runs is no reason for it.
     pub idle: bool,
     /// Everything is written anew. Otherwise files that overlap no other are taken over as they
     /// are.
@@ -25,20 +27,26 @@ pub struct MergePlan {
 }
 
 /// The next merge of a family. `live` is how many rows a merge of everything would leave, if that
-/// is known.
+/// is known. In a `quiet` time what flushes wrote is packed, however little it is. The runs `apart` are
+/// part of no merge, and those on either side of one are not adjacent.
 pub(super) fn plan(
     family: Family,
     own: &FamilyRoot,
     options: &StoreOptions,
     live: Option<u64>,
+    quiet: bool,
+    apart: &BTreeSet<u64>,
 ) -> Option<MergePlan> {
     let fanout = options.fanout;
-    let crowded = crowded_level(own, fanout);
-    let half_dead = is_half_dead(own, live, options.file_bytes / LEAST_PART);
+    let crowded = crowded_level(own, fanout, apart);
+    let least = options.file_bytes / LEAST_PART;
+    let all_merge = own.runs.iter().all(|run| !apart.contains(&run.number));
+    let half_dead = all_merge && is_half_dead(own, live, least);
     let (runs, level) = match crowded {
         // What is mostly dead is not to be carried from level to level.
         _ if half_dead => (&own.runs[..], own.runs.iter().map(|run| run.level).max()?),
         Some((start, level)) => (&own.runs[start..start + fanout], level.saturating_add(1)),
+        None if quiet => (unpacked(own, least, apart)?, 1),
         None => return None,
     };
     Some(MergePlan {
@@ -51,6 +59,15 @@ pub(super) fn plan(
     })
 }
 
+/// What flushes wrote and nothing has merged yet, if it is worth a merge.
+fn unpacked<'a>(own: &'a FamilyRoot, least: u64, apart: &BTreeSet<u64>) -> Option<&'a [RunRoot]> {
+    let plain = |run: &&RunRoot| run.level == 0 && !apart.contains(&run.number);
+    let flushed = own.runs.iter().rev().take_while(plain).count();
+    let runs = &own.runs[own.runs.len() - flushed..];
+    let bytes: u64 = runs.iter().flat_map(|run| &run.segments).map(|meta| meta.bytes).sum();
+    (bytes >= least).then_some(runs)
+}
+
 /// Most runs of one level.
 pub(super) fn most_of_a_level(own: &FamilyRoot) -> usize {
     own.runs.chunk_by(|one, next| one.level == next.level).map(<[_]>::len).max().unwrap_or(0)
@@ -58,10 +75,13 @@ pub(super) fn most_of_a_level(own: &FamilyRoot) -> usize {
 
 /// Where so many adjacent runs of the same level begin, and that level. The lowest level goes
 /// first: it fills fastest, and its merge is the cheapest.
-fn crowded_level(own: &FamilyRoot, fanout: usize) -> Option<(usize, u32)> {
+fn crowded_level(own: &FamilyRoot, fanout: usize, apart: &BTreeSet<u64>) -> Option<(usize, u32)> {
     let mut start = 0;
     let mut found = None;
-    for group in own.runs.chunk_by(|one, next| one.level == next.level) {
+    let merges = |run: &RunRoot| !apart.contains(&run.number);
+    let together =
+        |one: &RunRoot, next: &RunRoot| one.level == next.level && merges(one) && merges(next);
+    for group in own.runs.chunk_by(together) {
         let level = group[0].level;
         if group.len() >= fanout && found.is_none_or(|(_, lowest)| level < lowest) {
             found = Some((start, level));
@@ -122,13 +142,14 @@ fn part_up_to(meta: &SegmentMeta, key: &[u8]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::root::RunRoot;
-    use crate::store::{Compression, SegmentOptions};
+    use crate::store::{Compression, OnDamage, SegmentOptions};
 
     const OPTIONS: StoreOptions = StoreOptions {
         segment: SegmentOptions { block_bytes: 8192, compression: Compression::None },
+        flushed: Compression::None,
         file_bytes: 1 << 10,
         fanout: 3,
+        on_damage: OnDamage::Stop,
     };
 
     fn segment(first: u64, last: u64, rows: u64, tombstones: u64) -> SegmentMeta {
@@ -155,8 +176,14 @@ mod tests {
         FamilyRoot { floor: None, runs: (10..).zip(levels).map(run).collect() }
     }
 
+    fn planned_around(own: &FamilyRoot, apart: &[u64]) -> Option<(Vec<u64>, u32, bool)> {
+        let apart = apart.iter().copied().collect();
+        let plan = plan(Family::Ready, own, &OPTIONS, None, false, &apart);
+        plan.map(|plan| (plan.runs, plan.level, plan.idle))
+    }
+
     fn planned(own: &FamilyRoot) -> Option<(Vec<u64>, u32, bool)> {
-        plan(Family::Ready, own, &OPTIONS, None).map(|plan| (plan.runs, plan.level, plan.idle))
+        planned_around(own, &[])
     }
 
     /// Goal: full levels are merged, the oldest of them first, the lowest level first, and nothing
@@ -174,6 +201,36 @@ mod tests {
         assert_eq!(most_of_a_level(&runs(&[1, 1, 1, 0, 0])), 3);
     }
 
+    /// Goal: in a quiet time what flushes wrote is packed, once, and nothing too small to be worth it.
+    #[test]
+    fn in_a_quiet_time_flushes_are_packed() {
+        let quiet = |own: &FamilyRoot| {
+            let plan = plan(Family::Ready, own, &OPTIONS, None, true, &BTreeSet::new());
+            plan.map(|plan| (plan.runs, plan.level, plan.idle, plan.whole))
+        };
+        assert_eq!(quiet(&runs(&[1, 0, 0])), Some((vec![11, 12], 1, true, false)));
+        assert_eq!(quiet(&runs(&[1, 1])), None);
+        let mut small = runs(&[0]);
+        small.runs[0].segments[0].bytes = OPTIONS.file_bytes / LEAST_PART - 1;
+        assert_eq!(quiet(&small), None);
+        // A full level goes first.
+        assert_eq!(quiet(&runs(&[1, 1, 1, 0])), Some((vec![10, 11, 12], 2, false, false)));
+    }
+
+    /// Goal: a run that cannot be merged splits its level, and what is on either side goes on. And
+    /// nothing is merged whole around it.
+    #[test]
+    fn a_run_apart_is_part_of_no_merge() {
+        let own = runs(&[0; 7]);
+        assert_eq!(planned_around(&own, &[12]), Some((vec![13, 14, 15], 1, false)));
+        assert_eq!(planned_around(&own, &[13]), Some((vec![10, 11, 12], 1, false)));
+        assert_eq!(planned_around(&own, &[12, 14]), None);
+        let mut own = runs(&[1, 0]);
+        own.floor = Some(600u64.to_be_bytes().into());
+        assert!(planned(&own).is_some());
+        assert_eq!(planned_around(&own, &[11]), None);
+    }
+
     /// Goal: what is more than half dead is merged whole, by tombstones and by the floor.
     #[test]
     fn a_family_that_is_half_dead_is_merged_whole() {
@@ -189,8 +246,11 @@ mod tests {
         own.runs[1].segments = vec![segment(1, 1000, 60, 60)];
         assert_eq!(planned(&own), Some((vec![10, 11], 1, true)));
         // By what is known to be alive.
-        let idle =
-            |live| plan(Family::Ready, &runs(&[1, 0]), &OPTIONS, Some(live)).map(|plan| plan.idle);
+        let idle = |live| {
+            let (own, apart) = (runs(&[1, 0]), BTreeSet::new());
+            let plan = plan(Family::Ready, &own, &OPTIONS, Some(live), false, &apart);
+            plan.map(|plan| plan.idle)
+        };
         assert_eq!((idle(100), idle(99)), (None, Some(true)));
         // A full level is not idle work, and a family half dead is not worth carrying on.
         own.runs.extend(runs(&[0, 0]).runs);

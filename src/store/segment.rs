@@ -23,12 +23,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::base::limits::STORE_BLOCK_BYTES;
 use crate::env::{Disk, DiskFile, MappedBytes, OpenMode};
+use crate::store::damaged::{DamagedBlocks, MetBlocks};
 use crate::store::error::Context;
 use crate::store::segment::index::{Entry, Index};
 use crate::store::segment::layout::{
     Damaged, FOOTER_BYTES, Footer, HEADER_BYTES, NotThisHeader, VERSION, salted_checksum,
 };
-use crate::store::{Compression, Family, Owned, StoreError};
+use crate::store::{Compression, Family, OnDamage, Owned, StoreError};
 
 pub use cursor::Cursor;
 pub use scratch::Scratch;
@@ -87,6 +88,10 @@ pub struct Segment {
     blocks: u32,
     /// Tells it from every other segment this process has open, also of other stores.
     id: u64,
+    /// What is done about damaged blocks: the store's setting, alone [`OnDamage::Stop`].
+    damaged: Arc<DamagedBlocks>,
+    /// Those of this file that were met.
+    met: MetBlocks,
 }
 
 impl Segment {
@@ -133,7 +138,14 @@ impl Segment {
             index_offset,
             blocks: footer.blocks,
             id: OPENED.fetch_add(1, Ordering::Relaxed),
+            damaged: Arc::default(),
+            met: MetBlocks::default(),
         })
+    }
+
+    /// From now on it is part of a store, which says what is done about damaged blocks.
+    pub(super) fn within(self, damaged: Arc<DamagedBlocks>) -> Self {
+        Self { damaged, ..self }
     }
 
     /// What the footer says.
@@ -152,7 +164,8 @@ impl Segment {
         &*self.file
     }
 
-    /// What the segment says of a key; `None` when nothing.
+    /// What the segment says of a key; `None` when nothing, or when the block that would say it is
+    /// damaged and to be skipped.
     ///
     /// # Errors
     /// [`StoreError::Corrupt`], [`StoreError::Io`].
@@ -162,14 +175,46 @@ impl Segment {
         }
         match self.find(key)? {
             none if none >= self.blocks => Ok(None),
-            block => scratch.look_up(self, block, key),
+            block => scratch.look_up(self, block, key).or_else(|error| {
+                self.pass(block, error, self.damaged.on_damage)?;
+                Ok(None)
+            }),
         }
     }
 
     /// Reads rows in order, from this key on. Nothing is read before the first row is asked for.
+    /// Damaged blocks are skipped when the segment is part of a store that says so.
     #[must_use]
     pub fn cursor(self: &Arc<Self>, from: &[u8]) -> Cursor {
-        Cursor::new(self.clone(), from)
+        Cursor::new(self.clone(), from, self.damaged.on_damage)
+    }
+
+    /// The same, and damage is an error whatever the store says: for merges, which would drop what
+    /// they do not see. It counts as met all the same.
+    pub(super) fn cursor_that_stops(self: &Arc<Self>, from: &[u8]) -> Cursor {
+        Cursor::new(self.clone(), from, OnDamage::Stop)
+    }
+
+    /// Whether somebody met a damaged block with keys above this one.
+    pub(super) fn has_damage_above(&self, floor: Option<&[u8]>) -> bool {
+        let Some(last) = self.met.last() else { return false };
+        // What cannot be told is not merged.
+        self.entry(last).map_or(true, |entry| floor.is_none_or(|floor| entry.last_key > floor))
+    }
+
+    /// What becomes of an error met while reading a block. `Ok`: it is damage of this block alone,
+    /// and the reader goes on behind it.
+    fn pass(&self, block: u32, error: StoreError, reader: OnDamage) -> Result<(), StoreError> {
+        if self.damaged.on_damage == OnDamage::Stop {
+            return Err(error);
+        }
+        let StoreError::Corrupt { offset, why, .. } = &error else { return Err(error) };
+        let entry = self.entry(block)?;
+        if !(entry.offset..entry.end()).contains(offset) {
+            return Err(error);
+        }
+        self.met.meet(block, &self.damaged, &self.path, *offset, why);
+        if reader == OnDamage::Stop { Err(error) } else { Ok(()) }
     }
 
     fn index(&self) -> Result<Index<'_>, StoreError> {

@@ -16,25 +16,32 @@ use crate::store::policy::{MergePlan, plan};
 use crate::store::root::Root;
 use crate::store::stats::StoreStats;
 use crate::store::version::{FamilyView, Run, Version, index};
-use crate::store::{Family, SegmentOptions, Snapshot, StoreError};
+use crate::store::{Compression, Family, OnDamage, SegmentOptions, Snapshot, StoreError};
 
 /// Settings of a [`Store`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StoreOptions {
-    /// How segment files are written.
+    /// How merges write segment files.
     pub segment: SegmentOptions,
+    /// How flushes pack blocks. A flush is waited for, and merges write its rows anew: quick is
+    /// better than small.
+    pub flushed: Compression,
     /// Size at which a run begins its next file, bytes.
     pub file_bytes: u64,
     /// How many runs of a level become one of the next, at least 2.
     pub fanout: usize,
+    /// What readers do about damaged blocks.
+    pub on_damage: OnDamage,
 }
 
 impl Default for StoreOptions {
     fn default() -> Self {
         Self {
             segment: SegmentOptions::default(),
+            flushed: Compression::None,
             file_bytes: STORE_FILE_BYTES,
             fanout: STORE_FANOUT,
+            on_damage: OnDamage::default(),
         }
     }
 }
@@ -195,9 +202,11 @@ impl Store {
     }
 
     /// The next merge worth doing, if any: one that bounds the number of runs before one that
-    /// only saves space. `None` also while there is a merge under way.
+    /// only saves space. In a `quiet` time also one that packs what flushes wrote since. `None` also
+    /// while there is a merge under way. Runs with blocks that readers have met damaged are left alone,
+    /// and split those around them.
     #[must_use]
-    pub fn plan_merge(&self) -> Option<MergePlan> {
+    pub fn plan_merge(&self, quiet: bool) -> Option<MergePlan> {
         if self.merging.strong_count() > 0 {
             return None;
         }
@@ -206,9 +215,25 @@ impl Store {
         let plans = plans.filter_map(|(family, own)| {
             let live = self.liveness.as_ref().and_then(|liveness| liveness.live_rows(family));
             let live = live.map(|live| live.saturating_add(self.kept[index(family)]));
-            plan(family, own, options, live)
+            plan(family, own, options, live, quiet, &self.damaged_runs(family))
         });
         plans.min_by_key(|plan| plan.idle)
+    }
+
+    /// Runs that cannot be merged without losing what their damaged blocks held. Damage at or below
+    /// the floor is in nobody's way: what stood there is dead, and not read.
+    fn damaged_runs(&self, family: Family) -> BTreeSet<u64> {
+        let view = self.version.view(family);
+        let damaged = |run: &&Arc<Run>| {
+            run.segments.iter().any(|segment| segment.has_damage_above(view.floor.as_deref()))
+        };
+        view.runs.iter().filter(damaged).map(|run| run.number).collect()
+    }
+
+    /// What its readers do about damaged blocks.
+    #[must_use]
+    pub fn on_damage(&self) -> OnDamage {
+        self.directory.options.on_damage
     }
 
     /// Begins a merge. Reads and writes nothing yet.
@@ -287,7 +312,8 @@ impl Store {
         let named = named_by(&root);
         self.directory.remove(&candidates.difference(&named).copied().collect::<Vec<_>>());
         self.root = root;
-        self.version = Arc::new(Version { families });
+        let damaged = self.directory.damaged.clone();
+        self.version = Arc::new(Version { families, damaged });
         Ok(())
     }
 }
@@ -299,7 +325,7 @@ pub(super) fn named_by(root: &Root) -> BTreeSet<Named> {
 }
 
 fn open_version(directory: &Directory, root: &Root) -> Result<Version, StoreError> {
-    let mut version = Version::default();
+    let mut version = Version { damaged: directory.damaged.clone(), ..Version::default() };
     for (view, own) in version.families.iter_mut().zip(&root.families) {
         view.floor.clone_from(&own.floor);
         for run in &own.runs {

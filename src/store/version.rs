@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::store::damaged::DamagedBlocks;
 use crate::store::error::StoreError;
 use crate::store::key::tail;
 use crate::store::merging::{MergeCursor, RunCursor};
 use crate::store::root::{FamilyRoot, RunRoot};
-use crate::store::{Family, Owned, Scratch, Segment};
+use crate::store::{Family, OnDamage, Owned, Scratch, Segment};
 
 /// Files that were written together, sorted: what one flush or one merge wrote of one family.
 pub struct Run {
@@ -125,6 +126,7 @@ impl FamilyView {
 #[derive(Default)]
 pub struct Version {
     pub(super) families: [FamilyView; Family::ALL.len()],
+    pub(super) damaged: Arc<DamagedBlocks>,
 }
 
 impl Version {
@@ -157,7 +159,8 @@ impl Version {
     pub fn cursor(&self, family: Family, from: &[u8]) -> MergeCursor {
         let view = self.view(family);
         let from = first_from(view.floor.as_deref(), from);
-        let runs = view.runs.iter().map(|run| RunCursor::new(run.segments.clone(), &from));
+        let runs =
+            view.runs.iter().map(|run| RunCursor::new(run.segments.clone(), &from, OnDamage::Skip));
         MergeCursor::new(runs.collect())
     }
 
@@ -165,6 +168,13 @@ impl Version {
     #[must_use]
     pub fn runs(&self, family: Family) -> &[Arc<Run>] {
         &self.view(family).runs
+    }
+
+    /// Damaged blocks met and skipped since the store was opened, by whoever read, each counted once;
+    /// 0 with [`OnDamage::Stop`].
+    #[must_use]
+    pub fn damaged_blocks(&self) -> u64 {
+        self.damaged.count()
     }
 
     /// Every row up to and including this key is dead and is not shown.

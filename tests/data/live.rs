@@ -116,7 +116,8 @@ impl World {
 
     /// Nothing is written and nothing read for an hour.
     fn check_silence(&mut self) {
-        self.idle(10_000);
+        // After some rest what flushes wrote is packed.
+        self.idle(60_000);
         let before = (self.disk.operations(), self.disk.reads());
         self.idle(3_600_000);
         assert_eq!((self.disk.operations(), self.disk.reads()), before, "an idle server is silent");
@@ -124,7 +125,7 @@ impl World {
 }
 
 /// Method: a backlog much larger than memory, consumed; then whatever makes the next flush. What is left is
-/// what that flush wrote, and merges have written next to nothing.
+/// what that flush wrote, and merges have packed that and nothing else.
 #[test]
 fn a_consumed_backlog_is_gone_after_the_next_flush() {
     let mut world = World::new(small());
@@ -137,7 +138,7 @@ fn a_consumed_backlog_is_gone_after_the_next_flush() {
     let pending = world.life.stat("messages") as usize * BODY;
     assert!(world.store_bytes() < pending + pending / 4, "{} bytes", world.store_bytes());
     let merged = world.life.stat("store_merged_bytes_total") - merged;
-    assert!(merged < MIB as u64, "{merged} bytes were written again");
+    assert!(merged < 2 * MIB as u64, "{merged} bytes were written again");
 }
 
 /// Method: a topic whose messages lie below when their time is over.
@@ -155,7 +156,7 @@ fn what_a_topic_drops_is_gone_after_the_next_flush() {
     let alive = world.life.stat("messages") as usize * BODY;
     assert!(alive < 4 * MIB && world.store_bytes() < alive + alive / 4);
     let merged = world.life.stat("store_merged_bytes_total") - merged;
-    assert!(merged < MIB as u64, "{merged} bytes were written again");
+    assert!(merged < 2 * MIB as u64, "{merged} bytes were written again");
 }
 
 /// Method: nine of ten are cancelled below, spread over all files.

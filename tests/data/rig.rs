@@ -117,13 +117,24 @@ impl Life {
     }
 
     pub(crate) fn publish(&mut self, to: &str, body: Vec<u8>, delay: Delay) -> MessageId {
+        self.try_publish(to, body, delay).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    pub(crate) fn try_publish(
+        &mut self,
+        to: &str,
+        body: Vec<u8>,
+        delay: Delay,
+    ) -> Result<MessageId, ShardError> {
         let mut bytes = Vec::new();
         Message::new(body).with_delay(delay).encode(&mut bytes).unwrap();
         let batch = MessageBatch::parse(bytes.into(), 1).unwrap();
         let destination = Bytes::copy_from_slice(to.as_bytes());
-        let answer = self.ask(Command::Produce { destination, batch });
-        let Answer::Produced(results) = answer else { panic!("{answer:?}") };
-        results[0].as_ref().unwrap().id
+        let tag = self.begin(Command::Produce { destination, batch });
+        self.try_step()?;
+        let answer = self.answer(tag);
+        let Some(Answer::Produced(results)) = answer else { panic!("{answer:?}") };
+        Ok(results[0].as_ref().unwrap().id)
     }
 
     pub(crate) fn stat(&mut self, name: &str) -> u64 {
@@ -258,6 +269,11 @@ pub(crate) fn wish(subscription: u32, to: &str, credit: u32) -> Command {
 
 /// Lets everything fall due and takes it; what came, by id. Panics when something comes that is wrong.
 pub(crate) fn drain(life: &mut Life) -> Result<Messages, ShardError> {
+    drain_all(life, true)
+}
+
+/// The same. Damage may bring one back that was moved; otherwise each has to come `once`.
+pub(crate) fn drain_all(life: &mut Life, once: bool) -> Result<Messages, ShardError> {
     life.clock.advance_ms(LONG_MS);
     let all = [QUEUES[0], QUEUES[1], TOPIC];
     for (number, to) in (1..).zip(all) {
@@ -272,7 +288,8 @@ pub(crate) fn drain(life: &mut Life) -> Result<Messages, ShardError> {
             idle = 0;
             let to = all[delivery.subscription as usize - 1].to_owned();
             let body = content::body(&delivery.content).to_vec();
-            assert!(came.insert(delivery.id, (to, body)).is_none(), "twice at once");
+            let before = came.insert(delivery.id, (to, body));
+            assert!(!once || before.is_none(), "twice at once");
             let (subscription, ids) = (delivery.subscription, vec![delivery.id]);
             life.begin(Command::Acknowledge { subscription, ids, cumulative: false });
         }

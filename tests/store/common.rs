@@ -6,15 +6,17 @@ use std::sync::Arc;
 
 use postdate::sim::SimDisk;
 use postdate::store::{
-    Compression, Family, Judges, Liveness, Opened, Scratch, SegmentOptions, Store, StoreError,
-    StoreOptions, Value, VerifyReport, Version, verify,
+    Compression, Family, Judges, Liveness, OnDamage, Opened, Scratch, SegmentOptions, Store,
+    StoreError, StoreOptions, Value, VerifyReport, Version, verify,
 };
 
 /// Small, so that little data makes several files and merges.
 pub(crate) const OPTIONS: StoreOptions = StoreOptions {
     segment: SegmentOptions { block_bytes: 512, compression: Compression::Zstd },
+    flushed: Compression::None,
     file_bytes: 1_500,
     fanout: 3,
+    on_damage: OnDamage::Stop,
 };
 
 pub(crate) fn dir() -> &'static Path {
@@ -196,7 +198,7 @@ pub(crate) fn commits_of(opened: Option<&Opened>) -> u64 {
 /// Does all merges that are worth doing.
 pub(crate) fn merge_all(store: &mut Store) -> Result<u64, StoreError> {
     let mut merges = 0;
-    while let Some(plan) = store.plan_merge() {
+    while let Some(plan) = store.plan_merge(false) {
         let mut merge = store.begin_merge(plan)?;
         while !store.merge_step(&mut merge, 300)? {}
         merges += 1;

@@ -103,7 +103,7 @@ fn tombstones_go_with_what_they_hide() {
     let before = rig.scheduled().payload_bytes;
     rig.commit(&rows(0..60, None), None);
     assert_eq!(rig.scheduled().tombstones, 60);
-    let plan = rig.store.plan_merge().unwrap();
+    let plan = rig.store.plan_merge(false).unwrap();
     assert!(plan.idle && plan.runs.len() == 2);
     merge_all(&mut rig.store).unwrap();
     rig.check();
@@ -161,7 +161,7 @@ fn a_floor_may_rise_above_a_merge() {
     for commit in 0..3 {
         rig.commit(&rows((0..30).map(|at| at * 3 + commit), Some(&[1; 90])), None);
     }
-    let plan = rig.store.plan_merge().unwrap();
+    let plan = rig.store.plan_merge(false).unwrap();
     let mut merge = rig.store.begin_merge(plan).unwrap();
     assert!(!rig.store.merge_step(&mut merge, 2_000).unwrap());
     let changes = rows(1_000..1_010, Some(&[2; 90]));
@@ -173,8 +173,8 @@ fn a_floor_may_rise_above_a_merge() {
     assert_eq!(rig.scheduled().runs, 1);
 }
 
-/// Goal: what overlaps nothing is not written again. Method: runs of keys that only rise, like those
-/// of a queue that grows.
+/// Goal: what overlaps nothing is packed once and not written again. Method: runs of keys that only
+/// rise, like those of a queue that grows.
 #[test]
 fn rising_runs_are_joined_unread() {
     let mut rig = Rig::new();
@@ -187,7 +187,7 @@ fn rising_runs_are_joined_unread() {
     let stats = rig.store.stats();
     let ready = stats.family(Family::Ready);
     assert_eq!((ready.runs, ready.rows, stats.merges), (1, 360, 4));
-    assert!(stats.merged_bytes < stats.flushed_bytes / 2, "{stats:?}");
+    assert!(stats.merged_bytes <= stats.flushed_bytes, "{stats:?}");
 }
 
 /// Goal: files in which everything has died go unread, wherever they lie; and when what is left is
@@ -227,9 +227,9 @@ fn one_merge_at_a_time() {
     for commit in 0..3 {
         rig.commit(&rows([commit], Some(b"x")), None);
     }
-    let plan = rig.store.plan_merge().unwrap();
+    let plan = rig.store.plan_merge(false).unwrap();
     let mut merge = rig.store.begin_merge(plan.clone()).unwrap();
-    assert_eq!(rig.store.plan_merge(), None);
+    assert_eq!(rig.store.plan_merge(false), None);
     assert!(matches!(rig.store.begin_merge(plan.clone()), Err(StoreError::BadMerge(_))));
     assert!(!rig.store.merge_step(&mut merge, 1).unwrap());
     drop(merge);
@@ -307,7 +307,7 @@ fn what_dies_during_a_merge_does_not_come_back() {
         let own = commit * 100..commit * 100 + 40;
         rig.commit(&own.map(|at| ((Family::Ready, key(at)), Some(noise(at)))).collect(), None);
     }
-    let plan = rig.store.plan_merge().unwrap();
+    let plan = rig.store.plan_merge(false).unwrap();
     let mut merge = rig.store.begin_merge(plan).unwrap();
     let dying = (0..200).map(|at| (Family::Ready, key(at)));
     rig.model = Arc::new(rig.model.after(&Changes::new(), None, dying));

@@ -78,7 +78,7 @@ fn check(ops: &[Op]) -> Result<(), String> {
             }
             Op::MergeStep(bytes) => {
                 if merge.is_none()
-                    && let Some(plan) = store.plan_merge()
+                    && let Some(plan) = store.plan_merge(false)
                 {
                     merge = Some(store.begin_merge(plan).map_err(text)?);
                 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use postdate::env::Disk;
 use postdate::sim::SimDisk;
-use postdate::store::{Family, StoreError, VerifyReport};
+use postdate::store::{Family, OnDamage, Scratch, Store, StoreError, StoreOptions, VerifyReport};
 
-use crate::common::{Changes, Model, check_version, commit, dir, open, read, verify_with};
+use crate::common::{Changes, Model, OPTIONS, check_version, commit, dir, open, read, verify_with};
 
 /// A store of some files in each family, with a run of tombstones.
 fn disk() -> (SimDisk, Arc<Model>) {
@@ -123,7 +123,7 @@ fn what_a_crash_left_is_listed() {
 fn a_merge_over_damage_changes_nothing() {
     let (disk, _) = disk();
     let (mut store, _) = open(&disk).unwrap();
-    let plan = store.plan_merge().unwrap();
+    let plan = store.plan_merge(false).unwrap();
     let family = plan.family;
     let input = store.version().runs(family)[1].segments[0].meta().number;
     let path = dir().join(format!("{input:020}.seg"));
@@ -134,4 +134,61 @@ fn a_merge_over_damage_changes_nothing() {
     assert!(matches!(failed, Err(StoreError::Corrupt { file, .. }) if file == path));
     assert_eq!(disk.list(dir()).unwrap(), before);
     assert!(read(&store.version(), family, &[]).is_err());
+}
+
+/// Goal: a store that is to skip damaged blocks shows every row but theirs, counts each once, and its
+/// merges leave the file alone. Method: one run damaged in its first block, merged, and read in each way.
+#[test]
+fn a_damaged_block_is_passed_over_and_counted_once() {
+    let disk = SimDisk::new();
+    let options = StoreOptions { on_damage: OnDamage::Skip, ..OPTIONS };
+    let (mut store, _) = Store::open(Arc::new(disk.clone()), dir(), options).unwrap();
+    let mut model: Arc<Model> = Arc::default();
+    let key = |number: u64| number.to_be_bytes().to_vec();
+    for run in 0..5 {
+        let row = |at: u64| {
+            let value = (0..90).map(|byte| (byte * 31 + at * 7919 + run) as u8 ^ (at * byte) as u8);
+            ((Family::Ready, key(5 * at + run)), Some(value.collect()))
+        };
+        let changes: Changes = (0..20).map(row).collect();
+        model = Arc::new(model.after(&changes, None, []));
+        commit(&mut store, &changes, &model).unwrap();
+    }
+    let runs: Vec<_> = store.version().runs(Family::Ready).to_vec();
+    let path = runs[1].segments[0].path().to_owned();
+    disk.flip_bit(&path, 60, 0);
+    assert_eq!(store.version().damaged_blocks(), 0);
+
+    // A merge meets it, and the next one is planned around it.
+    let plan = store.plan_merge(false).unwrap();
+    assert_eq!(plan.runs, [runs[0].number, runs[1].number, runs[2].number]);
+    let mut merge = store.begin_merge(plan).unwrap();
+    let failed = store.merge_step(&mut merge, u64::MAX);
+    assert!(matches!(failed, Err(StoreError::Corrupt { file, .. }) if file == path));
+    assert_eq!(store.version().damaged_blocks(), 1);
+    let plan = store.plan_merge(false).unwrap();
+    assert_eq!(plan.runs, [runs[2].number, runs[3].number, runs[4].number]);
+    let mut merge = store.begin_merge(plan).unwrap();
+    while !store.merge_step(&mut merge, 1_000).unwrap() {}
+    assert_eq!(store.plan_merge(false), None);
+    assert!(disk.exists(&path).unwrap());
+
+    let version = store.version();
+    for _ in 0..3 {
+        let rows = read(&version, Family::Ready, &[]).unwrap();
+        let mut scratch = Scratch::default();
+        let (mut lost, mut found) = (Vec::new(), 0);
+        for number in 0..100 {
+            let there = rows.iter().any(|(own, _)| *own == key(number));
+            let got = version.get(Family::Ready, &key(number), &mut scratch).unwrap();
+            assert_eq!(got.is_some(), there, "{number}");
+            found += 1;
+            lost.extend((!there).then_some(number));
+        }
+        assert_eq!(rows.len(), found - lost.len());
+        // The rows of its first block.
+        assert!(!lost.is_empty() && lost.len() < 20, "{lost:?}");
+        assert!(lost.iter().copied().eq((1..).step_by(5).take(lost.len())), "{lost:?}");
+        assert_eq!(version.damaged_blocks(), 1);
+    }
 }

@@ -68,7 +68,7 @@ fn work(
             merge_all(&mut store)?;
         }
         if merge.is_none()
-            && let Some(plan) = store.plan_merge()
+            && let Some(plan) = store.plan_merge(false)
         {
             merge = Some(store.begin_merge(plan)?);
         }

@@ -80,14 +80,17 @@ pub(super) const SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "recovery",
-        doc: "What starting does when the journal is damaged: bytes changed that were durable, or files gone.\n\
+        doc: "What is done when data is damaged: bytes changed that were durable, or files gone. The journal\n\
+              is read at the start, the store when something in it is wanted.\n\
               \"strict\": stops, names the place, and changes nothing.\n\
               \"truncate-tail\": the journal ends at the first damage; everything behind it is lost, also what\n\
               was acknowledged.\n\
               \"skip-damaged\": only what is damaged is left out, and what it held is lost; what comes behind is\n\
               kept, although it may build on it: acknowledged messages may come again, or be missing.\n\
-              What is given up is kept in the directory quarantine. Copy the data directory before you use\n\
-              one of the last two, and take it away again afterwards: the next start may be strict.\n\
+              A damaged block of the store is passed over and stays where it is; the other two stop there.\n\
+              What the journal gives up is kept in the directory quarantine. Copy the data directory before\n\
+              you use one of the last two, and take it away again when `verify` finds nothing: the next start\n\
+              may be strict.\n\
               Default: \"strict\".",
         set: |config, input| {
             let value = text(input, "one of strict, truncate-tail, skip-damaged")?;

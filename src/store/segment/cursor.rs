@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::store::segment::Segment;
 use crate::store::segment::block::{Packed, Rows};
 use crate::store::segment::index::Entry;
-use crate::store::{StoreError, Value};
+use crate::store::{OnDamage, StoreError, Value};
 
 /// Bytes read at once, unless a single block is longer.
 const READ_BYTES: u64 = 64 * 1024;
@@ -19,13 +19,15 @@ pub struct Cursor {
     segment: Arc<Segment>,
     /// Where to begin; taken when it has begun.
     from: Option<Box<[u8]>>,
+    on_damage: OnDamage,
     walk: Walk,
     on_row: bool,
 }
 
 impl Cursor {
-    pub(super) fn new(segment: Arc<Segment>, from: &[u8]) -> Self {
-        Self { segment, from: Some(from.into()), walk: Walk::default(), on_row: false }
+    pub(super) fn new(segment: Arc<Segment>, from: &[u8], on_damage: OnDamage) -> Self {
+        let from = Some(from.into());
+        Self { segment, from, on_damage, walk: Walk::default(), on_row: false }
     }
 
     /// Goes to the next row; `false` at the end.
@@ -36,9 +38,9 @@ impl Cursor {
     pub fn advance(&mut self) -> Result<bool, StoreError> {
         self.on_row = false;
         self.on_row = match &self.from {
-            None => self.walk.advance(&self.segment)?,
+            None => self.walk.advance(&self.segment, self.on_damage)?,
             Some(from) => {
-                let on_row = self.walk.seek(&self.segment, from)?;
+                let on_row = self.walk.seek(&self.segment, from, self.on_damage)?;
                 self.from = None;
                 on_row
             }
@@ -80,10 +82,14 @@ pub(super) struct Walk {
 
 impl Walk {
     /// Goes to the first row from `key` on; `false` when there is none.
-    fn seek(&mut self, segment: &Segment, key: &[u8]) -> Result<bool, StoreError> {
-        self.rows.begin(0);
-        self.next_block = segment.find(key)?;
-        while self.advance(segment)? {
+    fn seek(
+        &mut self,
+        segment: &Segment,
+        key: &[u8],
+        on_damage: OnDamage,
+    ) -> Result<bool, StoreError> {
+        self.go_to(segment.find(key)?);
+        while self.advance(segment, on_damage)? {
             if self.rows.key() >= key {
                 return Ok(true);
             }
@@ -92,14 +98,20 @@ impl Walk {
     }
 
     /// Goes to the next row; `false` when there is none.
-    fn advance(&mut self, segment: &Segment) -> Result<bool, StoreError> {
-        while !self.advance_in_block(segment)? {
-            if self.next_block >= segment.blocks {
-                return Ok(false);
-            }
-            self.load(segment)?;
+    fn advance(&mut self, segment: &Segment, on_damage: OnDamage) -> Result<bool, StoreError> {
+        loop {
+            let (block, error) = match self.advance_in_block(segment) {
+                Ok(true) => return Ok(true),
+                Ok(false) if self.next_block >= segment.blocks => return Ok(false),
+                Ok(false) => match self.load(segment) {
+                    Ok(()) => continue,
+                    Err(error) => (self.next_block, error),
+                },
+                Err(error) => (self.next_block.saturating_sub(1), error),
+            };
+            segment.pass(block, error, on_damage)?;
+            self.go_to(block + 1);
         }
-        Ok(true)
     }
 
     /// Goes to the next row of the block it is in; `false` when there is none.
