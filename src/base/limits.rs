@@ -124,6 +124,10 @@ pub const THAW_LANE_MAX: usize = 1_024;
 /// Messages of a topic read back at once for one subscription.
 pub const THAW_TOPIC_MAX: usize = 256;
 
+/// When messages take more memory than they should, this part of a window of a lane or topic is read
+/// back at once.
+pub const THAW_SHORT_PART: usize = 32;
+
 /// Default for the memory that messages should take, bytes.
 pub const MEMORY_BYTES: u64 = 256 * 1024 * 1024;
 /// New messages are refused when messages take so many times the memory they should.

@@ -27,6 +27,21 @@ pub(super) type Rows = Vec<(Place, Vec<u8>)>;
 /// Rows of dedup ids: their keys behind the kind and their values.
 pub(super) type DedupRows = Vec<(Vec<u8>, Vec<u8>)>;
 
+/// How much of a lane is read at once.
+#[derive(Clone, Copy)]
+struct Window {
+    rows: usize,
+    bytes: usize,
+}
+
+impl Window {
+    /// With little memory, much less: there may be a window for each destination.
+    fn of(rows: usize, short: bool) -> Self {
+        let part = if short { limits::THAW_SHORT_PART } else { 1 };
+        Self { rows: rows.div_ceil(part), bytes: limits::THAW_BYTES_MAX / part }
+    }
+}
+
 /// No row has a higher key.
 const END: Key = Key { due_ms: u64::MAX, sequence: u64::MAX };
 
@@ -117,14 +132,21 @@ impl Below {
     }
 
     /// Reads what deliveries wait for.
-    pub(super) fn serve(&mut self, engine: &mut Engine, want: Want) -> Result<(), ShardError> {
+    /// `short`: there is little memory, so little is read at once.
+    pub(super) fn serve(
+        &mut self,
+        engine: &mut Engine,
+        want: Want,
+        short: bool,
+    ) -> Result<(), ShardError> {
         match want {
             Want::Lane { destination, lane, from } => {
-                self.thaw_lane(engine, destination, lane, from, u64::MAX, limits::THAW_LANE_MAX)
+                let window = Window::of(limits::THAW_LANE_MAX, short);
+                self.thaw_lane(engine, destination, lane, from, u64::MAX, window)
             }
             Want::Topic { destination, from, slot } => {
-                let (rows, all) =
-                    self.lane(destination, 0, from, u64::MAX, limits::THAW_TOPIC_MAX)?;
+                let window = Window::of(limits::THAW_TOPIC_MAX, short);
+                let (rows, all) = self.lane(destination, 0, from, u64::MAX, window)?;
                 let rows = stored(&rows, engine.shard())?;
                 engine.thaw_topic(destination, slot, from, &rows, all);
                 Ok(())
@@ -139,9 +161,9 @@ impl Below {
         lane: u8,
         from: u64,
         to: u64,
-        limit: usize,
+        window: Window,
     ) -> Result<(), ShardError> {
-        let (rows, all) = self.lane(destination, lane, from, to, limit)?;
+        let (rows, all) = self.lane(destination, lane, from, to, window)?;
         let rows = stored(&rows, engine.shard())?;
         engine.thaw_lane(destination, lane, &rows, all && to == u64::MAX);
         Ok(())
@@ -154,13 +176,13 @@ impl Below {
         lane: u8,
         from: u64,
         to: u64,
-        limit: usize,
+        window: Window,
     ) -> Result<(Rows, bool), ShardError> {
         let first = ReadyKey { destination, lane, position: from };
         let mut cursor = self.version.cursor(Family::Ready, &key::ready(first));
         let mut rows = Vec::new();
         let mut bytes = 0;
-        while rows.len() < limit && bytes < limits::THAW_BYTES_MAX {
+        while rows.len() < window.rows && bytes < window.bytes {
             let Some((key, value)) = cursor.next()? else { return Ok((rows, true)) };
             let key = key::parse_ready(key).ok_or_else(|| bad(key))?;
             if (key.destination, key.lane) != (destination, lane) || key.position > to {
@@ -237,7 +259,8 @@ impl Below {
         match engine.looks_at(command) {
             None => {}
             Some(Look::Topic { destination, from, limit }) => {
-                let (rows, all) = self.lane(destination, 0, from, u64::MAX, limit)?;
+                let (rows, all) =
+                    self.lane(destination, 0, from, u64::MAX, Window::of(limit, false))?;
                 for message in stored(&rows, engine.shard())? {
                     engine.show(&message);
                 }
@@ -292,8 +315,8 @@ impl Below {
         if let Some((Want::Lane { destination, lane, from }, to)) = engine.lane_for(event) {
             let mut from = from;
             loop {
-                let limit = limits::THAW_LANE_MAX;
-                let (rows, all) = self.lane(destination, lane, from, to, limit)?;
+                let window = Window::of(limits::THAW_LANE_MAX, false);
+                let (rows, all) = self.lane(destination, lane, from, to, window)?;
                 let last = stored(&rows, engine.shard())?;
                 engine.thaw_lane(destination, lane, &last, false);
                 match last.last().map(|row| row.place) {

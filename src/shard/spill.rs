@@ -21,11 +21,17 @@ use super::idle::{Gain, Idle, is_stale};
 /// How often the space on the disk is looked at, ms.
 const LOOK_AT_DISK_EVERY_MS: u64 = 1_000;
 
+/// A flush for memory comes when this part of the memory was journaled since the last one. Whatever
+/// takes memory until it is written takes at least some bytes of the journal.
+const WORTH_PART: u64 = 64;
+
 /// What the shard remembers about its flushes.
 #[derive(Debug, Default)]
 pub(super) struct Spill {
     /// Memory that the last freeze could not write: it was out with subscribers.
     kept_bytes: u64,
+    /// What the journal had taken by then, bytes.
+    journaled: u64,
     /// The disk is nearly full.
     disk_low: bool,
     next_look_ms: u64,
@@ -118,7 +124,8 @@ impl Core {
             self.below.thaw_scheduled(&mut self.engine, portion)?;
         }
         for want in self.engine.take_wants() {
-            self.below.serve(&mut self.engine, want)?;
+            let short = self.memory_used() > self.memory;
+            self.below.serve(&mut self.engine, want, short)?;
         }
         Ok(())
     }
@@ -149,8 +156,12 @@ impl Core {
             return Ok(());
         }
         let active = self.engine.active_bytes();
-        let memory =
-            active >= self.memory / 8 * 3 && active >= self.spill.kept_bytes + self.memory / 8;
+        // What was read back takes memory, too, but a flush would only have it read once more. What is
+        // worth writing came through the journal.
+        let journaled = self.journal.stats().payload_bytes - self.spill.journaled;
+        let memory = active >= self.memory / 8 * 3
+            && active >= self.spill.kept_bytes + self.memory / 8
+            && journaled >= self.memory / WORTH_PART;
         // What a backup keeps is needed by nobody else.
         let journal =
             self.journal.stats().live_bytes >= self.journal_tail && !self.backups.keeps_journal();
@@ -166,6 +177,7 @@ impl Core {
         };
         let frozen = self.engine.freeze(&|event, out| event::encode(event, out));
         self.spill.kept_bytes = self.engine.active_bytes();
+        self.spill.journaled = self.journal.stats().payload_bytes;
         self.spill.idle.flushed(self.engine.now().mono_ms, self.commits);
         self.background.flush(Job { frozen, journal_from: position.segment });
         Ok(())
@@ -179,12 +191,11 @@ impl Core {
         }
         let (scheduled, ready) = self.engine.waiting();
         let families = [(Family::Scheduled, scheduled), (Family::Ready, ready)];
+        let journal = self.journal.stats().live_bytes;
         let gain = Gain {
-            memory: active.saturating_sub(self.spill.kept_bytes),
-            journal: match self.backups.keeps_journal() {
-                true => 0,
-                false => self.journal.stats().live_bytes,
-            },
+            // What was read back came through no journal.
+            memory: active.saturating_sub(self.spill.kept_bytes).min(journal),
+            journal: if self.backups.keeps_journal() { 0 } else { journal },
             stale: families.into_iter().any(|(family, alive)| {
                 let stats = self.store_stats.family(family);
                 is_stale(stats.bytes, stats.rows - stats.tombstones, alive)

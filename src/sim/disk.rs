@@ -121,6 +121,14 @@ impl SimDisk {
         (state.fault, state.read_fault) = (None, None);
     }
 
+    /// Kills the process: its handles and locks are gone, what it wrote is not, but is no more durable
+    /// than it was.
+    pub fn kill(&self) {
+        let mut state = self.state.lock();
+        state.generation += 1;
+        state.locks.clear();
+    }
+
     /// Flips one bit of a file, durably. `bit` is 0..=7.
     ///
     /// # Panics

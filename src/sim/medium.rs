@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use crate::sim::random::Random;
+
 /// Smallest part of a write that is either on the disk or not after a crash, bytes.
 const SECTOR: usize = 512;
 
@@ -26,28 +28,6 @@ impl Survival {
     /// All of them, for sweeps.
     pub const ALL: [Survival; 5] =
         [Survival::None, Survival::All, Survival::Prefix, Survival::Subset, Survival::Torn];
-}
-
-/// A small, seeded, well known generator (splitmix64): seeds stay valid for ever.
-#[derive(Debug, Clone)]
-pub(super) struct Random(pub(super) u64);
-
-impl Random {
-    pub(super) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound.max(1)
-    }
-
-    fn coin(&mut self) -> bool {
-        self.next() & 1 == 1
-    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,14 +1,25 @@
-//! Test tools: a simulated disk, clock and store. Feature `sim`; nothing but tests imports this.
+//! Test tools: a simulated disk, clock and store, and a simulator of whole shards. Feature `sim`;
+//! nothing but tests and the simulator's programs imports this.
 
+mod ask;
 pub mod clock;
 pub mod disk;
+mod finale;
+mod hear;
 mod medium;
+pub mod model;
+pub mod random;
+pub mod report;
 pub mod store;
+pub mod swarm;
+pub mod world;
 
 pub use clock::SimClock;
 pub use disk::{FaultKind, Repeat, SimDisk};
 pub use medium::Survival;
+pub use report::{Report, Violation};
 pub use store::SimStore;
+pub use world::World;
 
 #[cfg(test)]
 mod tests;
