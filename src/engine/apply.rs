@@ -246,7 +246,7 @@ impl Engine {
             return;
         }
         if let Some(destination) = self.destination_mut(destination) {
-            destination.scheduled_is_one_less();
+            destination.less_scheduled();
         }
         self.outcomes.set(id, State::Cancelled);
     }
@@ -260,7 +260,7 @@ impl Engine {
         self.supersede(sequence);
         self.unschedule(sequence, &old);
         if let Some(destination) = self.destination_mut(old.destination) {
-            destination.scheduled_is_one_less();
+            destination.less_scheduled();
         }
         if let Some(entry) = self.messages.get_mut(sequence) {
             entry.due_ms = due_ms;
@@ -301,7 +301,7 @@ impl Engine {
         if was == State::InFlight {
             self.end_lease(&entry);
         } else if let Some(destination) = self.destination_mut(entry.destination) {
-            destination.ready_is_one_less();
+            destination.less_ready(1);
             self.clean_lanes(entry.destination);
         }
     }
@@ -312,7 +312,7 @@ impl Engine {
         let Some(found) = self.found.remove(&id.sequence()) else { return };
         self.bury(id.sequence(), found.place);
         if let Some(destination) = self.destination_mut(found.destination) {
-            destination.ready_is_one_less();
+            destination.less_ready(1);
         }
         self.outcomes.set(id, end);
     }
@@ -336,7 +336,7 @@ impl Engine {
         let Some(entry) = self.messages.get_mut(id.sequence()) else { return };
         let from = std::mem::replace(&mut entry.destination, dead_letters);
         if let Some(destination) = self.destination_mut(from) {
-            destination.ready_is_one_less();
+            destination.less_ready(1);
             self.clean_lanes(from);
         }
         self.make_ready(id.sequence());
@@ -378,7 +378,7 @@ impl Engine {
         }
         if let Some(destination) = self.destination_mut(id) {
             destination.topic.bytes = destination.topic.bytes.saturating_sub(bytes);
-            destination.ready -= count;
+            destination.less_ready(count);
         }
     }
 }

@@ -101,7 +101,7 @@ impl Engine {
         entry.below = false;
         entry.lease = slot;
         entry.attempts = entry.attempts.saturating_add(1);
-        destination.ready_is_one_less();
+        destination.less_ready(1);
         destination.in_flight += 1;
         let delivery = Delivery {
             subscription: subscription.number,

@@ -57,14 +57,15 @@ impl Destination {
         }
     }
 
-    /// A message is scheduled no more.
-    pub(super) fn scheduled_is_one_less(&mut self) {
+    /// One message is no longer scheduled. Where a damaged part of the journal was passed over, more
+    /// may leave than is known to have come: then the counter stays at zero.
+    pub(super) fn less_scheduled(&mut self) {
         self.scheduled = self.scheduled.saturating_sub(1);
     }
 
-    /// A message is ready no more.
-    pub(super) fn ready_is_one_less(&mut self) {
-        self.ready = self.ready.saturating_sub(1);
+    /// So many messages are no longer ready; the same holds.
+    pub(super) fn less_ready(&mut self, count: u64) {
+        self.ready = self.ready.saturating_sub(count);
     }
 
     /// The state of a message that is here and not being delivered.

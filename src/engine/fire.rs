@@ -118,7 +118,7 @@ impl Engine {
             self.forget(sequence);
             return false;
         };
-        destination.scheduled_is_one_less();
+        destination.less_scheduled();
         self.totals.fired += 1;
         self.make_ready(sequence);
         true

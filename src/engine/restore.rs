@@ -149,9 +149,9 @@ impl Engine {
         for (lane, handed_to) in lanes {
             while let Some(sequence) = destination.queue.first_in(lane) {
                 let entry = self.messages.get_mut(sequence);
-                // One that has ended, or is dead elsewhere by now, stands in nobody's way.
-                let entry = entry.filter(|e| e.destination == destination.id && !e.handed);
-                let back = match entry {
+                // What has left for the dead letters has its position there.
+                let waits = |e: &&mut Entry| e.destination == destination.id && !e.handed;
+                let back = match entry.filter(waits) {
                     Some(entry) if entry.offset > handed_to => break,
                     Some(entry) => {
                         entry.handed = true;

@@ -31,7 +31,7 @@ use super::work::Work;
 
 /// A batch that found no space is tried again this often.
 const STUCK_RETRY: Duration = Duration::from_millis(50);
-/// While a session's outbox is full, it is looked at this often.
+/// While a session's outbox is full, it is looked at this often; so is a flush that is under way.
 const FULL_RETRY: Duration = Duration::from_millis(5);
 /// While requests to publish wait for memory, it is looked at this often.
 const HELD_RETRY: Duration = Duration::from_millis(1);
@@ -171,6 +171,9 @@ impl Core {
         if !self.work.is_empty() {
             return if self.holding { HELD_RETRY } else { Duration::ZERO };
         }
+        if self.firing_waits() {
+            return FULL_RETRY;
+        }
         let now = self.engine.now();
         let engine = self.engine.next_wait_ms();
         let journal = self.journal.next_maintenance_ms().map(|at| at.saturating_sub(now.mono_ms));
@@ -189,6 +192,8 @@ impl Core {
     pub(super) fn step(&mut self) -> Result<(), ShardError> {
         let now = self.read_clock();
         if let Some(meta) = self.stuck {
+            // A flush that is done gives back the journal before it.
+            self.take_news()?;
             self.journal.maintain(now.mono_ms)?;
             self.commit(meta)?;
             if self.stuck.is_none() {
@@ -207,7 +212,7 @@ impl Core {
         self.engine.dispatch(limits::DELIVER_PER_STEP_MAX, &mut sink);
         self.engine.expire_old(limits::EXPIRE_PER_STEP_MAX, &mut sink);
         self.engine.retain_topics(limits::TRIM_PER_STEP_MAX, &mut sink);
-        self.overdue = fired.more || timers;
+        self.overdue = timers || fired.more && !self.firing_waits();
         // A firing without an event is a fact too: it must be durable before its deliveries leave.
         if fired.any || !self.batch.is_empty() {
             self.commit(self.engine.batch_meta())?;

@@ -39,6 +39,8 @@ pub(super) struct Spill {
     pub(super) failures: u64,
     /// The last failure was told.
     told: bool,
+    /// The flush that is under way has failed, and is tried again.
+    fails: bool,
     /// The last flush found no space.
     no_space: bool,
     /// Memory of flushes that are done, still to be freed.
@@ -59,6 +61,7 @@ impl Core {
                     self.store_stats = *stats;
                     self.spill.flushes += 1;
                     self.spill.no_space = false;
+                    self.spill.fails = false;
                     if std::mem::take(&mut self.spill.told) {
                         tracing::warn!("writing messages out works again");
                     }
@@ -73,7 +76,10 @@ impl Core {
                 News::Damaged(error) => return Err(error.into()),
                 News::Ended => return Err(ShardError::WriterEnded),
                 News::Failed(error) => {
-                    self.spill.no_space |= matches!(error, StoreError::Full { .. });
+                    // What a merge lacks is in nobody's way.
+                    self.spill.fails |= self.engine.is_frozen();
+                    self.spill.no_space |=
+                        self.spill.fails && matches!(error, StoreError::Full { .. });
                     self.spill.failures += 1;
                     if !std::mem::replace(&mut self.spill.told, true) {
                         tracing::error!(
@@ -115,6 +121,7 @@ impl Core {
         let (messages, bytes) = self.engine.thawed_ahead();
         let room = limits::THAW_AHEAD_MAX.saturating_sub(messages);
         let room_bytes = (limits::THAW_BYTES_MAX as u64).saturating_sub(bytes);
+        let room_bytes = room_bytes.min(self.thaw_room());
         let soon = Key::end_of(now.engine_ms.saturating_add(limits::THAW_AHEAD_MS));
         // In portions worth a read, unless firing waits for it.
         let waits = self.engine.thawed_to() < Key::end_of(now.engine_ms);
@@ -130,11 +137,24 @@ impl Core {
         Ok(())
     }
 
+    /// Memory that scheduled messages from the store may take, bytes. While nothing can be written
+    /// out, they must not use up what is left.
+    fn thaw_room(&self) -> u64 {
+        let most = if self.spill.fails { limits::MEMORY_TIMES_MAX * self.memory } else { u64::MAX };
+        most.saturating_sub(self.engine.memory_bytes())
+    }
+
     /// Most messages that may fire in this step: none while memory is short and a flush is about
-    /// to give some back.
+    /// to give some back. One that fails may do so for long: nobody waits for it.
     pub(super) fn fire_limit(&self) -> usize {
         let short = self.memory_used() > self.memory + self.memory / 2;
-        if short && self.engine.is_frozen() { 0 } else { limits::FIRE_PER_STEP_MAX }
+        let waits = short && self.engine.is_frozen() && !self.spill.fails;
+        if waits { 0 } else { limits::FIRE_PER_STEP_MAX }
+    }
+
+    /// Whether what is due waits for memory: to look again at once would help nobody.
+    pub(super) fn firing_waits(&self) -> bool {
+        self.fire_limit() == 0 || self.thaw_room() == 0
     }
 
     /// Whether new messages are taken slowly, because memory is used twice over.
@@ -147,7 +167,7 @@ impl Core {
     /// is about to give it back. Where none gets through, they are refused instead.
     pub(super) fn holds_publishing(&self) -> bool {
         let over = self.memory_used() > 3 * self.memory;
-        over && (self.has_remains() || self.engine.is_frozen() && !self.spill.told)
+        over && (self.has_remains() || self.engine.is_frozen() && !self.spill.fails)
     }
 
     /// Begins a flush when memory or the journal has grown enough.

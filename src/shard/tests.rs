@@ -1,16 +1,20 @@
 //! The shard's own rules, step by step over the simulated disk: what a step may cost, a disk without
 //! any space, and how it ends.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::background::{Background, InlineWriter};
+use super::background::{Background, InlineWriter, News};
+use super::backup;
 use super::broker::{Input, Outbox};
 use super::core::Core;
 use super::error::ShardError;
+use super::flush::Job;
 use super::open::{ShardOptions, open, recover};
 use super::thread;
 use crate::base::command::{Answer, Command, Outgoing};
@@ -22,6 +26,7 @@ use crate::base::message::{Delay, Message, MessageBatch};
 use crate::env::clock::Clock;
 use crate::journal::home::DataDir;
 use crate::sim::{SimClock, SimDisk};
+use crate::store::StoreError;
 
 const START: u64 = 1_700_000_000_000;
 const A: SessionId = SessionId(1);
@@ -58,24 +63,67 @@ impl Outbox for Mailbox {
 /// A core with session A open.
 struct Rig {
     disk: SimDisk,
+    clock: SimClock,
     core: Core,
     _home: DataDir,
     mailbox: Mailbox,
+    /// To be told by the writer.
+    news: Arc<Mutex<VecDeque<News>>>,
+    /// Whether the writer tells that it has written.
+    tells: Arc<AtomicBool>,
+}
+
+/// A writer that does as it is told, and tells what the test wants, when the test wants.
+struct Told {
+    inner: InlineWriter,
+    news: Arc<Mutex<VecDeque<News>>>,
+    /// What was written, and is not told before this says so.
+    written: Vec<News>,
+    tells: Arc<AtomicBool>,
+}
+
+impl Background for Told {
+    fn flush(&mut self, job: Job) {
+        self.inner.flush(job);
+        self.written.extend(self.inner.news());
+    }
+
+    fn news(&mut self) -> Option<News> {
+        let told = self.news.lock().unwrap().pop_front();
+        told.or_else(|| if self.tells.load(Ordering::SeqCst) { self.written.pop() } else { None })
+    }
+
+    fn is_merging(&self) -> bool {
+        false
+    }
+
+    fn backup(&mut self, _: backup::Job) {}
 }
 
 impl Rig {
     fn new() -> Self {
+        Self::with(ShardConfig::default())
+    }
+
+    fn with(config: ShardConfig) -> Self {
         let disk = SimDisk::new();
-        let clock = Arc::new(SimClock::new(0, START));
-        let config = ShardConfig { segment_bytes: 64 * 1024, ..ShardConfig::default() };
+        let clock = SimClock::new(0, START);
+        let config = ShardConfig { segment_bytes: 64 * 1024, ..config };
         let options = ShardOptions { data_dir: PathBuf::from("/data"), config };
         let home = DataDir::open(&disk, &options.data_dir).unwrap();
         let shared = Arc::new(disk.clone());
-        let start = |writer| Ok(Box::new(InlineWriter::new(writer, 1)) as Box<dyn Background>);
-        let (mut core, _) = recover(shared, clock, &home, options, &start, &mut |_, _| {}).unwrap();
+        let news = Arc::new(Mutex::new(VecDeque::new()));
+        let tells = Arc::new(AtomicBool::new(true));
+        let start = |writer| {
+            let inner = InlineWriter::new(writer, 0);
+            let (news, tells) = (news.clone(), tells.clone());
+            Ok(Box::new(Told { inner, news, written: Vec::new(), tells }) as Box<dyn Background>)
+        };
+        let times = Arc::new(clock.clone());
+        let (mut core, _) = recover(shared, times, &home, options, &start, &mut |_, _| {}).unwrap();
         let mailbox = Mailbox::default();
         core.take(Input::Open(A, Box::new(mailbox.clone())));
-        Self { disk, core, _home: home, mailbox }
+        Self { disk, clock, core, _home: home, mailbox, news, tells }
     }
 
     fn ask(&mut self, command: Command) -> Option<Answer> {
@@ -85,14 +133,31 @@ impl Rig {
     }
 
     fn publish(&mut self, delay: Delay) -> MessageId {
-        let mut bytes = Vec::new();
-        Message::new("x").with_delay(delay).encode(&mut bytes).unwrap();
-        let batch = MessageBatch::parse(bytes.into(), 1).unwrap();
-        let destination = Bytes::from_static(b"/queue/q");
-        match self.ask(Command::Produce { destination, batch }) {
+        match self.try_publish("x", delay) {
             Some(Answer::Produced(results)) => results[0].clone().unwrap().id,
             other => panic!("{other:?}"),
         }
+    }
+
+    fn try_publish(&mut self, body: &str, delay: Delay) -> Option<Answer> {
+        let mut bytes = Vec::new();
+        Message::new(body).with_delay(delay).encode(&mut bytes).unwrap();
+        let batch = MessageBatch::parse(bytes.into(), 1).unwrap();
+        let destination = Bytes::from_static(b"/queue/q");
+        self.ask(Command::Produce { destination, batch })
+    }
+
+    fn stat(&mut self, name: &str) -> u64 {
+        match self.ask(Command::Stats) {
+            Some(Answer::Stats(stats)) => stats.iter().find(|stat| stat.0 == name).unwrap().1,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The writer tells that it found no space.
+    fn tell_no_space(&mut self) {
+        let full = StoreError::Full { dir: PathBuf::from("/data/store") };
+        self.news.lock().unwrap().push_back(News::Failed(full));
     }
 
     /// Uses up the disk and the reserve with what is not refused, until a batch finds no space.
@@ -242,4 +307,77 @@ fn a_shard_stops_when_its_writer_has_died() {
     let again = open(disk, Arc::new(clock), options, &mut |_, _| {}).unwrap();
     assert_eq!(again.recovery().messages, 1);
     again.shutdown().unwrap();
+}
+
+/// Goal: a disk that is full by what a flush has just made needless is not full for ever. Method: the
+/// flush is written, and told only while a batch waits for space.
+#[test]
+fn a_stuck_shard_takes_the_space_that_a_flush_gives_back() {
+    let journal_tail = 128 * 1024;
+    let mut rig = Rig::with(ShardConfig { journal_tail, ..ShardConfig::default() });
+    rig.tells.store(false, Ordering::SeqCst);
+    while rig.stat("flushing") == 0 {
+        rig.publish(Delay::After(1_000_000));
+    }
+    rig.get_stuck();
+    rig.core.step().unwrap();
+    assert!(rig.core.is_stuck());
+    rig.tells.store(true, Ordering::SeqCst);
+    rig.core.step().unwrap();
+    assert!(!rig.core.is_stuck());
+    assert!(matches!(&rig.mailbox.take()[..], [Answer::Verdicts(_)]), "what waited is answered");
+}
+
+/// Goal: what is due fires although memory cannot be written out. Method: far more than memory should
+/// have, a flush that goes on and then finds no space, and then time.
+#[test]
+fn what_is_due_fires_while_nothing_can_be_written_out() {
+    let mut rig = Rig::with(ShardConfig { memory: 20_000, ..ShardConfig::default() });
+    rig.tells.store(false, Ordering::SeqCst);
+    while rig.stat("memory_bytes") < 35_000 {
+        rig.try_publish(&"x".repeat(1_000), Delay::After(1_000));
+    }
+    rig.clock.advance_ms(1_000);
+    assert_eq!(rig.stat("ready"), 0, "the flush is about to give memory back");
+    assert!(rig.core.wait() > Duration::ZERO, "until then there is nothing to do");
+    rig.tell_no_space();
+    assert!(rig.stat("ready") > 0);
+}
+
+/// Goal: memory is bounded all the same. Method: ten times as much as it should have is due, in the
+/// store.
+#[test]
+fn what_comes_from_the_store_waits_while_nothing_can_be_written_out() {
+    let memory = 20_000;
+    let mut rig = Rig::with(ShardConfig { memory, ..ShardConfig::default() });
+    let publish = |rig: &mut Rig| rig.try_publish(&"x".repeat(1_000), Delay::After(60_000));
+    for _ in 0..200 {
+        publish(&mut rig);
+    }
+    rig.tells.store(false, Ordering::SeqCst);
+    while rig.stat("flushing") == 0 {
+        publish(&mut rig);
+    }
+    rig.tell_no_space();
+    rig.clock.advance_ms(60_000);
+    for _ in 0..10 {
+        rig.core.step().unwrap();
+    }
+    assert!(rig.stat("ready") > 50);
+    assert!(rig.stat("memory_bytes") < 4 * memory + 2_000);
+    assert!(rig.core.wait() > Duration::ZERO);
+    rig.tells.store(true, Ordering::SeqCst);
+    for _ in 0..100 {
+        rig.core.step().unwrap();
+    }
+    assert_eq!(rig.stat("scheduled"), 0);
+}
+
+/// Goal: a merge without space is no reason to refuse messages: nothing is in its way when there is
+/// space again. Method: it is told of while there is no flush.
+#[test]
+fn a_merge_without_space_refuses_nothing() {
+    let mut rig = Rig::new();
+    rig.tell_no_space();
+    rig.publish(Delay::None);
 }

@@ -5,6 +5,7 @@ mod clocks;
 mod control;
 mod invariants;
 mod layers;
+mod looks;
 mod queue;
 mod random;
 mod rig;

@@ -35,6 +35,8 @@ pub(super) struct Rig {
     pub(super) now: Now,
     pub(super) config: ShardConfig,
     journal: Vec<(BatchMeta, Vec<u8>)>,
+    /// The journal since the beginning of time.
+    whole: Vec<(BatchMeta, Vec<u8>)>,
     pub(super) received: Vec<(SessionId, Delivery)>,
     pub(super) ended: Vec<(SessionId, u32)>,
     pub(super) refuse_new: Option<Code>,
@@ -58,6 +60,7 @@ impl Rig {
             now,
             config,
             journal: Vec::new(),
+            whole: Vec::new(),
             received: Vec::new(),
             ended: Vec::new(),
             refuse_new: None,
@@ -105,6 +108,7 @@ impl Rig {
         self.engine.expire_old(limit, &mut sink);
         self.engine.retain_topics(limit, &mut sink);
         if fired.any || !sink.0.is_empty() {
+            self.whole.push((self.engine.batch_meta(), sink.0.clone()));
             self.journal.push((self.engine.batch_meta(), sink.0));
         }
         let (received, answers, ended) = (&mut self.received, &mut self.answers, &mut self.ended);
@@ -199,21 +203,76 @@ impl Rig {
 
     /// An engine that was opened from what is durable.
     pub(super) fn replayed(&self) -> Engine {
+        self.replayed_without(usize::MAX)
+    }
+
+    /// The same when the journal's batch at this place is damaged and left out.
+    pub(super) fn replayed_without(&self, at: usize) -> Engine {
         let mut engine = self.root.opened(&self.config);
-        for (meta, payload) in &self.journal {
+        for (_, (meta, payload)) in self.journal.iter().enumerate().filter(|(n, _)| *n != at) {
             self.root.replay(&mut engine, meta, payload);
         }
         engine
     }
 
+    /// Batches since the last flush.
+    pub(super) fn batches(&self) -> usize {
+        self.journal.len()
+    }
+
+    /// An engine that has read the whole journal and was flushed after every so many batches.
+    fn flushed_every(&self, batches: usize) -> (Engine, SimStore) {
+        let mut store = SimStore::default();
+        let mut engine = store.opened(&self.config);
+        for (n, (meta, payload)) in (1..).zip(&self.whole) {
+            store.replay(&mut engine, meta, payload);
+            if n % batches == 0 {
+                engine.finish_replay();
+                let frozen = engine.freeze(&|event, out| event::encode(event, out));
+                let chunks = store.flush(&frozen);
+                drop(engine.frozen_lies_below(&chunks));
+            }
+        }
+        (engine, store)
+    }
+
     /// Goal: replay_equals_live, wherever the messages lie.
     pub(super) fn check_replay(&self) {
-        let replayed = self.replayed();
-        let live = dump(&self.engine, &self.root);
-        assert_eq!(live, dump(&replayed, &self.root), "replay differs from live");
-        let below = self.root.all_dedups();
-        let dedups = |engine: &Engine| format!("{:?}", engine.dedups(&below, self.now.mono_ms));
-        assert_eq!(dedups(&self.engine), dedups(&replayed), "replay remembers other dedup ids");
+        self.check_same(&self.replayed(), &self.root, "replay differs from live");
+    }
+
+    /// Goal: the state does not depend on when there was a flush. Method: the whole journal without
+    /// any, and with others.
+    pub(super) fn check_flushes(&self, batches: usize) {
+        for batches in [usize::MAX, batches] {
+            let (engine, store) = self.flushed_every(batches);
+            self.check_same(&engine, &store, "other flushes, another state");
+        }
+    }
+
+    fn check_same(&self, other: &Engine, store: &SimStore, what: &str) {
+        let (live, other_dump) = (dump(&self.engine, &self.root), dump(other, store));
+        if live != other_dump {
+            panic!("{what}: {}", difference(&live, &other_dump));
+        }
+        let dedups = |engine: &Engine, store: &SimStore| {
+            format!("{:?}", engine.dedups(&store.all_dedups(), self.now.mono_ms))
+        };
+        assert_eq!(dedups(&self.engine, &self.root), dedups(other, store), "{what}: dedup ids");
+    }
+
+    /// Asks without a step: nothing moves.
+    pub(super) fn look(&mut self, command: Command) -> Answer {
+        look(&mut self.engine, &self.root, command)
+    }
+
+    /// Another one over the same store, with this engine, at the same time.
+    pub(super) fn with_engine(&self, engine: Engine) -> Self {
+        let mut rig = Self::with(self.config.clone());
+        (rig.engine, rig.now, rig.root) = (engine, self.now, self.root.clone());
+        rig.engine.open_session(A);
+        rig.engine.open_session(B);
+        rig
     }
 
     /// Begins a flush, unless one goes on.
@@ -264,6 +323,35 @@ impl Rig {
         self.received.clear();
         self.pass(stopped_ms);
     }
+}
+
+/// Asks an engine that has session A, without a step.
+pub(super) fn look(engine: &mut Engine, store: &SimStore, command: Command) -> Answer {
+    store.prepare(engine, &command);
+    engine.execute(A, 0, command, None, &mut Encoded::default());
+    engine.forget_found();
+    let mut answers = Vec::new();
+    engine.take_outgoing(|_, batch| answers.extend(batch));
+    match answers.pop() {
+        Some(Outgoing::Answer { answer, .. }) if answers.is_empty() => answer,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What only one of two dumps says.
+fn difference(left: &[u8], right: &[u8]) -> String {
+    let events = |dump: &[u8]| {
+        let (mut rest, mut all) = (dump, Vec::new());
+        while !rest.is_empty() {
+            all.push(format!("{:?}", event::decode(&mut rest).unwrap()));
+        }
+        all
+    };
+    let (left, right) = (events(left), events(right));
+    let only = |these: &[String], those: &[String]| {
+        these.iter().filter(|event| !those.contains(event)).cloned().collect::<Vec<_>>()
+    };
+    format!("{:#?} against {:#?}", only(&left, &right), only(&right, &left))
 }
 
 pub(super) fn dump(engine: &Engine, below: &SimStore) -> Vec<u8> {
