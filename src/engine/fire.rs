@@ -28,6 +28,15 @@ impl Engine {
     pub fn fire(&mut self, now: Now, limit: usize) -> Fired {
         self.now = now;
         self.released = [0; 2];
+        // What was held back was due before all that has not left the wheel: it goes first.
+        let (mut released_any, mut held_more) = (false, false);
+        for clock in [ClockKind::Mono, ClockKind::Wall] {
+            let (left, released) = self.release_held(clock, now.on(clock), limit, u32::MAX);
+            self.released[clock as usize] = released;
+            released_any |= released > 0;
+            held_more |= left == limit;
+        }
+        let limit = if held_more { 0 } else { limit };
         let mut keys = Vec::new();
         let due = Key::end_of(now.engine_ms);
         let reach = due.min(self.thawed_to);
@@ -39,16 +48,9 @@ impl Engine {
             _ => reach,
         };
         self.fired_to = self.fired_to.max(mark);
-        more |= reach < due;
+        more |= held_more || reach < due;
         for key in &keys {
             self.fire_one(*key);
-        }
-        let mut released_any = false;
-        for clock in [ClockKind::Mono, ClockKind::Wall] {
-            let (left, released) = self.release_held(clock, now.on(clock), limit, u32::MAX);
-            self.released[clock as usize] = released;
-            released_any |= released > 0;
-            more |= left == limit;
         }
         Fired { any: released_any || !keys.is_empty(), more }
     }
@@ -58,16 +60,16 @@ impl Engine {
     pub fn begin_replayed(&mut self, meta: &BatchMeta) {
         debug_assert!(self.thawed_to >= meta.fired_to, "rows are missing");
         self.now = meta.now;
+        for clock in [ClockKind::Mono, ClockKind::Wall] {
+            let count = meta.released[clock as usize];
+            self.release_held(clock, u64::MAX, usize::MAX, count);
+        }
         let mut keys = Vec::new();
         // The wheel has no limit, so nothing is left.
         let _ = self.wheel.advance(meta.fired_to, usize::MAX, &mut keys);
         self.fired_to = self.fired_to.max(meta.fired_to);
         for key in &keys {
             self.fire_one(*key);
-        }
-        for clock in [ClockKind::Mono, ClockKind::Wall] {
-            let count = meta.released[clock as usize];
-            self.release_held(clock, u64::MAX, usize::MAX, count);
         }
     }
 

@@ -230,12 +230,14 @@ pub(super) struct InlineWriter {
     delay: u32,
     /// Looks since the last order.
     idle: u32,
+    /// Looks until a merge that failed is tried again.
+    merge_rests: u32,
 }
 
 impl InlineWriter {
     /// Writes `delay` looks after the order.
     pub(super) fn new(writer: Writer, delay: u32) -> Self {
-        Self { writer, job: None, backup: None, delay, idle: 0 }
+        Self { writer, job: None, backup: None, delay, idle: 0, merge_rests: 0 }
     }
 }
 
@@ -271,8 +273,16 @@ impl Background for InlineWriter {
             },
             None => {
                 self.idle = self.idle.saturating_add(1);
+                if self.merge_rests > 0 {
+                    self.merge_rests -= 1;
+                    return None;
+                }
                 let merges = self.writer.has_merge(self.idle > QUIET_AFTER_LOOKS);
-                merges.then(|| merge(&mut self.writer)).flatten()
+                let news = merges.then(|| merge(&mut self.writer)).flatten();
+                if matches!(news, Some(News::Failed(_))) {
+                    self.merge_rests = self.delay + 1;
+                }
+                news
             }
         }
     }

@@ -129,6 +129,12 @@ impl SimDisk {
         state.locks.clear();
     }
 
+    /// Whether the machine went down in the middle of an operation.
+    #[must_use]
+    pub fn is_down(&self) -> bool {
+        self.state.lock().down
+    }
+
     /// Flips one bit of a file, durably. `bit` is 0..=7.
     ///
     /// # Panics

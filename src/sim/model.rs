@@ -8,6 +8,9 @@ use std::collections::BTreeMap;
 use crate::base::command::Delivery;
 use crate::base::id::MessageId;
 
+/// A wall clock that drifts is followed when it is this far from where it was believed to be, ms.
+const JITTER_MS: u64 = 3;
+
 /// Whether something happened, as far as the outside can know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Sure {
@@ -44,7 +47,7 @@ impl Due {
     fn is_reached(self, now: Times) -> bool {
         match self {
             Self::After(ms) => ms <= now.elapsed_ms + now.ahead_ms,
-            Self::At(ms) => ms <= now.wall_max_ms,
+            Self::At(ms) => ms <= now.wall_max_ms + JITTER_MS,
         }
     }
 }

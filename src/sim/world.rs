@@ -327,6 +327,9 @@ impl World {
         self.clients.clear();
         self.asked.clear();
         self.model.new_life();
+        if self.disk.is_down() {
+            self.power_loss();
+        }
         for retry in [true, false] {
             let options = ShardOptions {
                 data_dir: PathBuf::from("/data"),
