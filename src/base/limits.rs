@@ -138,6 +138,17 @@ pub const JOURNAL_TAIL_BYTES: u64 = 192 * 1024 * 1024;
 /// one more flush of everything in memory, and a checkpoint.
 pub const DISK_RESERVE_BYTES: u64 = 288 * 1024 * 1024;
 
+/// Without a batch for so long the server is idle, ms.
+pub const IDLE_AFTER_MS: u64 = 60_000;
+/// Messages in memory that an idle server writes out, bytes; fewer stay where they are.
+pub const IDLE_FLUSH_BYTES: u64 = 8 * 1024 * 1024;
+/// Journal that an idle server writes out and lets go of, bytes.
+pub const IDLE_JOURNAL_BYTES: u64 = 64 * 1024 * 1024;
+/// Size at which rows of one kind, more than half of them dead, are a reason to flush, bytes.
+pub const STALE_STORE_BYTES: u64 = 64 * 1024 * 1024;
+/// A flush that nothing but these asks for begins so long after the one before, or later, ms.
+pub const IDLE_FLUSH_EVERY_MS: u64 = 5 * 60_000;
+
 /// Longest path of a directory for a backup, bytes.
 pub const PATH_BYTES_MAX: usize = 4096;
 

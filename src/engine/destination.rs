@@ -266,9 +266,11 @@ impl Queue {
         self.marks.as_deref()?.get(usize::from(lane))
     }
 
-    /// Whether something of a lane is in memory.
-    pub(super) fn in_memory(&self, lane: u8) -> bool {
-        !self.lanes[usize::from(lane)].is_empty()
+    /// Nothing of a lane below has a higher position once everything in memory lies there too, whose
+    /// last position is `last`.
+    pub(super) fn cold_after_flush(&self, lane: u8, last: u64) -> u64 {
+        let in_memory = !self.lanes[usize::from(lane)].is_empty();
+        if in_memory { last } else { self.marks_of(lane).map_or(0, |marks| marks.cold_to) }
     }
 
     /// Notes that a lane was consumed up to this position. `true`: for the first time since that

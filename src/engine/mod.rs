@@ -13,6 +13,7 @@
 //! - No message fires before the clock that judges it has reached its due time.
 
 mod acknowledge;
+mod alive;
 mod apply;
 mod attach;
 mod control;
@@ -23,6 +24,7 @@ mod destination;
 mod dump;
 mod fire;
 mod freeze;
+mod frozen;
 mod inspect;
 mod messages;
 mod publish;
@@ -54,8 +56,10 @@ use subscription::{Durable, Slots};
 use thaw::{Found, Portions, Shown};
 use wheels::Wheels;
 
+pub use alive::{Alive, ReadyPlace};
 pub use fire::Fired;
-pub use freeze::{Frozen, Remains, Row, TopicChunk};
+pub use freeze::Remains;
+pub use frozen::{Frozen, Row, TopicChunk};
 
 /// A connected session: its subscriptions and what waits to go out to it.
 #[derive(Debug, Default)]
@@ -326,6 +330,13 @@ impl Engine {
     pub fn messages(&self) -> u64 {
         let all = self.destinations.iter().flatten();
         all.map(|d| d.scheduled + d.ready + if d.kind.is_queue() { d.in_flight } else { 0 }).sum()
+    }
+
+    /// Scheduled and ready messages, wherever they lie. Walks the destinations.
+    #[must_use]
+    pub fn waiting(&self) -> (u64, u64) {
+        let all = self.destinations.iter().flatten();
+        all.fold((0, 0), |(scheduled, ready), d| (scheduled + d.scheduled, ready + d.ready))
     }
 
     /// Records an event and applies it.

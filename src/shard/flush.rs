@@ -1,21 +1,20 @@
 //! Writing what was frozen, and merging what was written: work beside the shard's thread.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::base::destination::Kind;
-use crate::base::id::{DestinationId, Key};
+use crate::base::id::Key;
 use crate::base::stored::Place;
 use crate::codec::{checkpoint, event, row};
 use crate::engine::{Frozen, Row, TopicChunk};
 use crate::env::clock::Clock;
 use crate::store::key::{self, ReadyKey};
 use crate::store::{
-    Family, Flush, Liveness, Merge, OnDamage, Snapshot, Store, StoreError, StoreStats, Value,
-    Version,
+    Family, Flush, Merge, OnDamage, Snapshot, Store, StoreError, StoreStats, Value, Version,
 };
 
 use super::below::{KIND_DEDUP, KIND_PLACE};
+use super::known::Known;
+use super::records::Records;
 
 /// Input bytes of one step of a merge: a flush waits for no more than one.
 const MERGE_STEP_BYTES: u64 = 4 << 20;
@@ -48,12 +47,14 @@ pub(super) struct Writer {
     no_merges: bool,
     /// Steps of merges to be made before the next flush, because there are too many runs.
     owed: u64,
+    /// `None` until the first flush.
+    records: Option<Records>,
     clock: Arc<dyn Clock>,
 }
 
 impl Writer {
     pub(super) fn new(store: Store, clock: Arc<dyn Clock>) -> Self {
-        Self { store, merge: None, no_merges: false, owed: 0, clock }
+        Self { store, merge: None, no_merges: false, owed: 0, records: None, clock }
     }
 
     pub(super) fn version(&self) -> Arc<Version> {
@@ -82,14 +83,20 @@ impl Writer {
         places.extend(Frozen::places(&ready));
         places.sort_unstable_by_key(|(sequence, _)| *sequence);
         places.dedup_by_key(|(sequence, _)| *sequence);
+        let mut records = match &self.records {
+            Some(records) => records.clone(),
+            None => Records::found(&self.store.version(), frozen.meta().now.mono_ms),
+        };
         let mut value = Vec::new();
         for (sequence, place) in places {
+            records.add_place(place);
             value.clear();
             row::encode_place(place, &mut value);
             let key = key::record(KIND_PLACE, &sequence.to_be_bytes());
             flush.put(Family::Record, &key, Value::Put(&value))?;
         }
         for remembered in frozen.dedups() {
+            records.add_dedup(remembered.until_mono_ms);
             value.clear();
             row::encode_dedup(&remembered, &mut value);
             let own = row::dedup_key(remembered.destination, remembered.dedup);
@@ -100,7 +107,11 @@ impl Writer {
         let bytes = checkpoint::encode(&frozen.meta(), &events);
         let bytes_written = flush.bytes();
         let written = self.clock.mono_ns();
-        self.store.commit(flush, &bytes, *journal_from, Arc::new(Known::of(frozen)))?;
+        let any_scheduled =
+            !scheduled.is_empty() || self.any_scheduled_behind(frozen.meta().fired_to);
+        let known = Known::of(frozen, records.left(&frozen.meta()), any_scheduled);
+        self.store.commit(flush, &bytes, *journal_from, Arc::new(known))?;
+        self.records = Some(records);
         let owed = (bytes_written * OWED).div_ceil(MERGE_STEP_BYTES);
         self.owed = if self.stats().behind { owed } else { 0 };
         let ms = |from: u64, to: u64| to.saturating_sub(from) / 1_000_000;
@@ -113,6 +124,13 @@ impl Writer {
             "messages written out"
         );
         Ok(Flushed { chunks, journal_from: *journal_from })
+    }
+
+    /// Whether the store has scheduled rows behind this key, whatever they are.
+    fn any_scheduled_behind(&self, fired_to: Key) -> bool {
+        let version = self.store.version();
+        let mut files = version.runs(Family::Scheduled).iter().flat_map(|run| &run.segments);
+        files.any(|segment| *segment.meta().last_key > key::scheduled(fired_to)[..])
     }
 
     /// Whether there is something to merge. In a `quiet` time there is more.
@@ -193,133 +211,18 @@ fn write(flush: &mut Flush, frozen: &Frozen, rows: &[Row<'_>]) -> Result<(), Sto
     Ok(())
 }
 
-/// What a checkpoint knows to be dead.
-pub(super) struct Known {
-    mono_ms: u64,
-    fired_to: Key,
-    consumed: BTreeMap<(DestinationId, u8), u64>,
-    kinds: Vec<Option<Kind>>,
-    purged: BTreeMap<DestinationId, u64>,
-}
-
-impl Known {
-    fn of(frozen: &Frozen) -> Self {
-        Self {
-            mono_ms: frozen.meta().now.mono_ms,
-            fired_to: frozen.meta().fired_to,
-            consumed: frozen.consumed().clone(),
-            kinds: frozen.kinds().to_vec(),
-            purged: frozen.purged().clone(),
-        }
-    }
-
-    fn is_dead(&self, place: Place) -> bool {
-        match place {
-            Place::Scheduled(key) => key <= self.fired_to,
-            Place::Ready { destination, lane, position } => {
-                let consumed = self.consumed.get(&(destination, lane));
-                self.is_gone(destination) || consumed.is_some_and(|consumed| position <= *consumed)
-            }
-        }
-    }
-
-    fn is_gone(&self, destination: DestinationId) -> bool {
-        self.kinds.get(destination.0 as usize).is_some_and(Option::is_none)
-    }
-
-    /// Whether a dedup id is past its time, or its destination is gone.
-    fn is_forgotten(&self, key: &[u8], value: &[u8]) -> bool {
-        row::decode_dedup(key, value)
-            .is_some_and(|row| row.until_mono_ms <= self.mono_ms || self.is_gone(row.destination))
-    }
-
-    /// Whether a scheduled row is of a destination that is gone, or was purged.
-    fn is_dropped(&self, place: Place, value: &[u8]) -> bool {
-        let Place::Scheduled(key) = place else { return false };
-        // The number of the shard is not part of a row.
-        row::decode(place, 0, value).is_some_and(|row| {
-            let purged = self.purged.get(&row.destination);
-            self.is_gone(row.destination) || purged.is_some_and(|before| key.sequence < *before)
-        })
-    }
-}
-
-impl Liveness for Known {
-    fn dead(&self, family: Family, key: &[u8], value: &[u8]) -> bool {
-        let place = match family {
-            Family::Scheduled => key::parse_scheduled(key).map(Place::Scheduled),
-            Family::Ready => key::parse_ready(key).map(|key| {
-                let ReadyKey { destination, lane, position } = key;
-                Place::Ready { destination, lane, position }
-            }),
-            Family::Record => match key::parse_record(key) {
-                Some((KIND_PLACE, own)) => own
-                    .try_into()
-                    .ok()
-                    .and_then(|own| row::decode_place(u64::from_be_bytes(own), value)),
-                Some((KIND_DEDUP, own)) => return self.is_forgotten(own, value),
-                _ => None,
-            },
-        };
-        // What is not understood is kept.
-        place.is_some_and(|place| {
-            let scheduled = family == Family::Scheduled;
-            self.is_dead(place) || scheduled && self.is_dropped(place, value)
-        })
-    }
-
-    fn dead_up_to(&self, family: Family) -> Option<Vec<u8>> {
-        (family == Family::Scheduled).then(|| key::scheduled(self.fired_to).to_vec())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
-    use bytes::Bytes;
-
     use super::*;
-    use crate::base::command::Command;
     use crate::base::config::ShardConfig;
-    use crate::base::event::{Event, EventSink};
-    use crate::base::id::{MessageId, SessionId};
-    use crate::base::stored::{Remembered, Stored};
+    use crate::base::event::Event;
+    use crate::base::id::{DestinationId, MessageId};
     use crate::base::time::{ClockKind, Now};
     use crate::engine::Engine;
     use crate::sim::{SimClock, SimDisk};
     use crate::store::StoreOptions;
-
-    struct Nowhere;
-
-    impl EventSink for Nowhere {
-        fn record(&mut self, _event: &Event<'_>) {}
-    }
-
-    /// Goal: merges leave out dedup ids past their time or without a destination, and nothing else.
-    /// Method: one row on either side of the checkpoint's time, of a destination there is and of one
-    /// that is gone; and one that does not make sense.
-    #[test]
-    fn forgotten_dedup_ids_are_dead_to_merges() {
-        let mut engine = Engine::new(ShardConfig::default(), Now::all(1_000));
-        let (kept, gone) = (DestinationId(0), DestinationId(1));
-        for (destination, name) in [(kept, "/queue/kept"), (gone, "/queue/gone")] {
-            engine.apply(&Event::DestinationCreated { destination, name });
-        }
-        engine.apply(&Event::DestinationDeleted { destination: gone });
-        let known = Known::of(&engine.freeze(&|_, _| {}));
-        let dead = |destination, until_mono_ms| {
-            let id = MessageId::new(1, 0, 1);
-            let row = Remembered { destination, dedup: b"once", id, until_mono_ms };
-            let mut value = Vec::new();
-            row::encode_dedup(&row, &mut value);
-            let key = key::record(KIND_DEDUP, &row::dedup_key(destination, b"once"));
-            assert!(!known.dead(Family::Record, &key, &value[1..]), "not understood, so kept");
-            known.dead(Family::Record, &key, &value)
-        };
-        assert!(dead(kept, 1_000) && !dead(kept, 1_001));
-        assert!(dead(gone, 1_001));
-    }
 
     /// Goal: with too many runs, merges go before the next flush, and only then. Method: flushes of one
     /// message without a merge.
@@ -356,46 +259,5 @@ mod tests {
             assert!(writer.has_merge(false));
             writer.merge_a_bit().unwrap();
         }
-    }
-
-    /// Goal: merges leave out what was purged before the checkpoint, and nothing else. Method: one
-    /// scheduled row on either side of the mark, of a purged, a whole and a deleted destination.
-    #[test]
-    fn purged_rows_are_dead_to_merges() {
-        let mut engine = Engine::new(ShardConfig::default(), Now::all(1_000));
-        let created = ["/queue/purged", "/queue/whole", "/queue/deleted"];
-        for (number, name) in (0..).zip(created) {
-            engine.apply(&Event::DestinationCreated { destination: DestinationId(number), name });
-        }
-        engine.apply(&Event::DestinationPurged {
-            destination: DestinationId(0),
-            ready: false,
-            scheduled: true,
-            before: 50,
-            spared: Default::default(),
-        });
-        let name = Bytes::from_static(created[2].as_bytes());
-        engine.execute(SessionId(1), 0, Command::DeleteDestination { name }, None, &mut Nowhere);
-        let known = Known::of(&engine.freeze(&|_, _| {}));
-        let dead = |destination, sequence| {
-            let key = Key { due_ms: 9_000, sequence };
-            let row = Stored {
-                place: Place::Scheduled(key),
-                id: MessageId::new(9_000, 0, sequence),
-                destination: DestinationId(destination),
-                due_ms: 9_000,
-                clock: ClockKind::Mono,
-                priority: 4,
-                expires_mono_ms: 0,
-                failures: 0,
-                content: b"x",
-            };
-            let mut value = Vec::new();
-            row::encode(&row, &mut value);
-            known.dead(Family::Scheduled, &key::scheduled(key), &value)
-        };
-        assert!(dead(0, 49) && !dead(0, 50));
-        assert!(!dead(1, 49) && !dead(1, 50));
-        assert!(dead(2, 49) && dead(2, 50));
     }
 }

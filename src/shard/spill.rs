@@ -9,13 +9,14 @@ use crate::base::time::Now;
 use crate::codec::event;
 use crate::engine::Remains;
 use crate::journal::{JournalError, Position, Room};
-use crate::store::StoreError;
+use crate::store::{Family, StoreError};
 
 use super::background::News;
 use super::below::Portion;
 use super::core::Core;
 use super::error::ShardError;
 use super::flush::Job;
+use super::idle::{Gain, Idle, is_stale};
 
 /// How often the space on the disk is looked at, ms.
 const LOOK_AT_DISK_EVERY_MS: u64 = 1_000;
@@ -46,6 +47,7 @@ pub(super) struct Spill {
     remains: VecDeque<Remains>,
     /// Number of the next new message, at the last look.
     next_sequence: u64,
+    idle: Idle,
 }
 
 impl Core {
@@ -183,7 +185,8 @@ impl Core {
         // What a backup keeps is needed by nobody else.
         let journal =
             self.journal.stats().live_bytes >= self.journal_tail && !self.backups.keeps_journal();
-        if !memory && !journal && !self.engine.has_many_dedups() {
+        let idle = self.idle_flush_pays(active);
+        if !memory && !journal && !idle && !self.engine.has_many_dedups() {
             return Ok(());
         }
         let position = match self.journal.roll() {
@@ -195,8 +198,30 @@ impl Core {
         let frozen = self.engine.freeze(&|event, out| event::encode(event, out));
         self.spill.kept_bytes = self.engine.active_bytes();
         self.spill.journaled = self.journal.stats().payload_bytes;
+        self.spill.idle.flushed(self.engine.now().mono_ms, self.commits);
         self.background.flush(Job { frozen, journal_from: position.segment });
         Ok(())
+    }
+
+    /// Whether a flush pays that nothing asks for; `active` bytes are in memory.
+    fn idle_flush_pays(&mut self, active: u64) -> bool {
+        let now_ms = self.engine.now().mono_ms;
+        if !self.spill.idle.looks(now_ms, self.commits) {
+            return false;
+        }
+        let (scheduled, ready) = self.engine.waiting();
+        let families = [(Family::Scheduled, scheduled), (Family::Ready, ready)];
+        let journal = self.journal.stats().live_bytes;
+        let gain = Gain {
+            // What was read back came through no journal.
+            memory: active.saturating_sub(self.spill.kept_bytes).min(journal),
+            journal: if self.backups.keeps_journal() { 0 } else { journal },
+            stale: families.into_iter().any(|(family, alive)| {
+                let stats = self.store_stats.family(family);
+                is_stale(stats.bytes, stats.rows - stats.tombstones, alive)
+            }),
+        };
+        self.spill.idle.pays(now_ms, gain)
     }
 
     /// Why new messages are refused at the moment, if they are.

@@ -69,7 +69,23 @@ impl SimStore {
         }
         let checkpoint = frozen.checkpoint(&chunks, &|event, out| event::encode(event, out));
         self.checkpoint = Some((frozen.meta(), checkpoint));
+        self.drop_dead(frozen);
         chunks
+    }
+
+    /// Lets go of all that a store may drop unread.
+    fn drop_dead(&mut self, frozen: &Frozen) {
+        let alive = frozen.alive();
+        self.rows.retain(|place, _| match *place {
+            Place::Scheduled(key) => key > frozen.meta().fired_to,
+            Place::Ready { destination, lane, position } => {
+                let at = (destination, lane, position);
+                alive.any_between(at, at)
+            }
+        });
+        if self.rows.is_empty() {
+            self.places.clear();
+        }
     }
 
     fn write(&mut self, frozen: &Frozen, row: &Row<'_>) {

@@ -256,7 +256,7 @@ impl Story {
     }
 }
 
-fn wish(subscription: u32, to: &str, credit: u32) -> Command {
+pub(crate) fn wish(subscription: u32, to: &str, credit: u32) -> Command {
     Command::Subscribe(Subscribe {
         subscription,
         destination: Bytes::copy_from_slice(to.as_bytes()),

@@ -549,7 +549,8 @@ impl Walk {
 
     /// conservation: the counters agree with what each id answers.
     fn check_counters(&mut self) {
-        // Asking takes steps; nothing may move meanwhile.
+        // Asking takes steps; nothing may move meanwhile. What a limit has left behind fires now.
+        self.rig.step(vec![]);
         while self.rig.engine.has_work() {
             self.rig.step(vec![]);
         }

@@ -11,6 +11,7 @@ use crate::base::id::{Key, MessageId, SessionId};
 use crate::base::lifecycle::State;
 use crate::base::limits;
 use crate::base::message::{Delay, Message, MessageBatch};
+use crate::base::stored::Place;
 use crate::base::time::Now;
 use crate::codec::event;
 use crate::sim::SimStore;
@@ -286,8 +287,23 @@ impl Rig {
     pub(super) fn switch(&mut self) {
         let Some(frozen) = self.frozen.take() else { return };
         let chunks = self.root.flush(&frozen);
+        self.check_alive(&frozen);
         self.journal.drain(..self.journal_at_freeze);
         drop(self.engine.frozen_lies_below(&chunks));
+    }
+
+    /// What a flush says is alive is what its checkpoint makes of the rows.
+    fn check_alive(&self, frozen: &Frozen) {
+        let opened = self.root.opened(&self.config);
+        let (mut scheduled, mut ready) = (0, 0);
+        for row in self.root.all().iter().filter(|row| opened.is_alive_below(row)) {
+            match row.place {
+                Place::Scheduled(_) => scheduled += 1,
+                Place::Ready { .. } => ready += 1,
+            }
+        }
+        let alive = frozen.alive();
+        assert_eq!((alive.scheduled, alive.ready), (scheduled, ready), "rows that are alive");
     }
 
     /// A whole flush between two steps.
