@@ -54,10 +54,10 @@ anonymous() { awk '/^RssAnon/ {printf "%.0f", $2 * 1024}' "/proc/$server/status"
 
 cpu_ms() { awk -v hz="$ticks" '{print ($14 + $15) * 1000 / hz}' "/proc/$server/stat"; }
 
-# Waits until nothing was flushed or merged for two seconds.
+# Waits until nothing was flushed or merged for longer than it takes to call a time quiet.
 settle() {
   local quiet=0 line
-  while [ "$quiet" -lt 20 ]; do
+  while [ "$quiet" -lt 150 ]; do
     sleep 0.1
     line=$(stats)
     quiet=$((quiet + 1))

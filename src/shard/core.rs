@@ -159,6 +159,11 @@ impl Core {
         true
     }
 
+    /// The monotonic clock, ns.
+    pub(super) fn mono_ns(&self) -> u64 {
+        self.clock.mono_ns()
+    }
+
     /// Inputs in line.
     pub(super) fn backlog(&self) -> usize {
         self.work.len()

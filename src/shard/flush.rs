@@ -19,10 +19,6 @@ use super::records::Records;
 /// Input bytes of one step of a merge: a flush waits for no more than one.
 const MERGE_STEP_BYTES: u64 = 4 << 20;
 
-/// When there are too many runs, so many times the bytes of a flush are merged before the next one:
-/// each row is merged about once a level.
-const OWED: u64 = 2;
-
 /// Rows fetched into the processor's caches at once.
 const TOUCHED: usize = 32;
 
@@ -112,8 +108,11 @@ impl Writer {
         let known = Known::of(frozen, records.left(&frozen.meta()), any_scheduled);
         self.store.commit(flush, &bytes, *journal_from, Arc::new(known))?;
         self.records = Some(records);
-        let owed = (bytes_written * OWED).div_ceil(MERGE_STEP_BYTES);
-        self.owed = if self.stats().behind { owed } else { 0 };
+        // With too many runs merges go before the next flush: the more there are, the more of them. With
+        // twice as many, as many bytes are merged as are flushed, which is what keeps up.
+        let StoreStats { crowd, crowd_max, .. } = self.stats();
+        let too_many = crowd.saturating_sub(crowd_max);
+        self.owed = (bytes_written * too_many).div_ceil(crowd_max.max(1) * MERGE_STEP_BYTES);
         let ms = |from: u64, to: u64| to.saturating_sub(from) / 1_000_000;
         tracing::debug!(
             scheduled = scheduled.len(),

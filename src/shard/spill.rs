@@ -25,6 +25,9 @@ const LOOK_AT_DISK_EVERY_MS: u64 = 1_000;
 /// takes memory until it is written takes at least some bytes of the journal.
 const WORTH_PART: u64 = 64;
 
+/// Longest pause after a step, in percent of the step.
+const SLOWED_PERCENT_MAX: u32 = 200;
+
 /// What the shard remembers about its flushes.
 #[derive(Debug, Default)]
 pub(super) struct Spill {
@@ -160,7 +163,17 @@ impl Core {
     /// Whether new messages are taken slowly, because memory is used twice over.
     #[must_use]
     pub(super) fn is_slowed(&self) -> bool {
-        self.memory_used() > 2 * self.memory
+        self.slowed_percent().is_some()
+    }
+
+    /// How long the pause after a step is, against the step: from nothing where memory is used twice
+    /// over to [`SLOWED_PERCENT_MAX`] at three times, where nothing more is taken. In between, what
+    /// comes in finds the pace of what can be written out.
+    #[must_use]
+    pub(super) fn slowed_percent(&self) -> Option<u32> {
+        let over = self.memory_used().checked_sub(2 * self.memory)?;
+        let part = over.min(self.memory) as f64 / self.memory.max(1) as f64;
+        Some((part * f64::from(SLOWED_PERCENT_MAX)) as u32)
     }
 
     /// Whether requests to publish wait in line, because memory is used three times over and a flush

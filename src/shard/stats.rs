@@ -1,6 +1,6 @@
 //! Figures for the operator.
 
-use crate::store::{FamilyStats, StoreStats};
+use crate::store::{Family, FamilyStats, StoreStats};
 
 use super::core::Core;
 
@@ -28,11 +28,27 @@ impl Core {
             ("memory_bytes", self.memory_used()),
             ("publishing_slowed", u64::from(self.is_slowed())),
             ("store_damaged_blocks", self.below.damaged_blocks()),
+            ("store_live_bytes", self.store_live_bytes()),
             ("store_merging", u64::from(self.background.is_merging())),
             ("backup_running", u64::from(self.backups.any())),
         ]);
         stats.extend(store_stats(&self.store_stats));
         stats
+    }
+}
+
+impl Core {
+    /// How many bytes of the store's rows count, before packing. An estimate: rows of a family are taken
+    /// for equally long, and what is in memory for below, too.
+    fn store_live_bytes(&self) -> u64 {
+        let (scheduled, ready) = self.engine.waiting();
+        let of = |(family, alive): (Family, u64)| {
+            let stats = self.store_stats.family(family);
+            let rows = stats.rows - stats.tombstones;
+            let part = alive.min(rows) as f64 / rows.max(1) as f64;
+            (stats.payload_bytes as f64 * part) as u64
+        };
+        [(Family::Scheduled, scheduled), (Family::Ready, ready)].into_iter().map(of).sum()
     }
 }
 

@@ -13,8 +13,8 @@ use super::broker::Input;
 use super::core::Core;
 use super::error::ShardError;
 
-/// While memory is used twice over, each step is followed by a pause.
-const SLOWED_PAUSE: Duration = Duration::from_millis(1);
+/// Longest pause after a step while messages are taken slowly.
+const SLOWED_PAUSE_MAX: Duration = Duration::from_millis(50);
 
 /// Runs a shard until it is asked to stop or its journal fails.
 pub(super) fn run(
@@ -62,9 +62,12 @@ fn serve(core: &mut Core, inbox: &Receiver<Input>) -> Result<(), ShardError> {
                 Err(_) => break,
             }
         }
+        let begun = core.mono_ns();
         core.step()?;
-        if core.is_slowed() {
-            std::thread::sleep(SLOWED_PAUSE);
+        // A pause in proportion to the work slows everybody alike, whatever the size of their requests.
+        if let Some(percent) = core.slowed_percent() {
+            let took = Duration::from_nanos(core.mono_ns().saturating_sub(begun));
+            std::thread::sleep((took * percent / 100).min(SLOWED_PAUSE_MAX));
         }
         if !going {
             // What was asked before the stop is carried out, unless the disk has no space for it:

@@ -15,9 +15,6 @@ use super::core::{BatchSink, Core};
 use super::effort;
 use super::error::ShardError;
 
-/// Requests taken in one step while memory is used twice over.
-const SLOWED_REQUESTS: usize = 64;
-
 /// Work taken from the inbox, some of it perhaps half done.
 pub(super) enum Work {
     Open(SessionId, Box<dyn Outbox>),
@@ -38,8 +35,7 @@ impl Core {
     pub(super) fn do_work(&mut self, mono_ms: u64) -> Result<(), ShardError> {
         let refuse_new = self.refusal(mono_ms);
         let holds = self.holds_publishing();
-        self.effort_left =
-            if self.is_slowed() { SLOWED_REQUESTS } else { limits::STEP_REQUESTS_MAX };
+        self.effort_left = limits::STEP_REQUESTS_MAX;
         // Sessions whose next request has to wait, and all they said after it.
         let mut held = VecDeque::new();
         while let Some(work) = self.work.pop_front() {

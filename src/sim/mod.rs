@@ -4,6 +4,7 @@
 mod ask;
 pub mod clock;
 pub mod disk;
+mod fault;
 mod finale;
 mod hear;
 mod medium;
@@ -15,7 +16,8 @@ pub mod swarm;
 pub mod world;
 
 pub use clock::SimClock;
-pub use disk::{FaultKind, Repeat, SimDisk};
+pub use disk::SimDisk;
+pub use fault::{FaultKind, Repeat};
 pub use medium::Survival;
 pub use report::{Report, Violation};
 pub use store::SimStore;

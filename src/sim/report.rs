@@ -73,10 +73,8 @@ impl fmt::Display for Report {
         writeln!(f, "deliveries       {}", self.deliveries)?;
         writeln!(f, "flushes, merges  {}, {}", self.flushes, self.merges)?;
         let Self { starts, restarts, kills, power_losses, latched, .. } = self;
-        writeln!(
-            f,
-            "starts           {starts}: {restarts} stops, {kills} kills, {power_losses} losses of power, {latched} stopped by a fault"
-        )?;
+        write!(f, "starts           {starts}: {restarts} stops, {kills} kills, ")?;
+        writeln!(f, "{power_losses} losses of power, {latched} stopped by a fault")?;
         for (kind, count) in &self.faults {
             writeln!(f, "fault            {count} {kind}")?;
         }

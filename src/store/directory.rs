@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::env::Disk;
 use crate::store::damaged::DamagedBlocks;
 use crate::store::layout::Named;
+use crate::store::store::PACKED_LEVEL;
 use crate::store::version::Run;
 use crate::store::{
     Family, Segment, SegmentMeta, SegmentOptions, SegmentWriter, StoreError, StoreOptions, Value,
@@ -187,7 +188,8 @@ fn create(
     let named = Named::Segment(number);
     files.add(named);
     let Directory { disk, dir, options, .. } = directory;
-    let compression = if level == 0 { options.flushed } else { options.segment.compression };
+    let packed = level >= PACKED_LEVEL;
+    let compression = if packed { options.segment.compression } else { options.flushed };
     let options = SegmentOptions { compression, ..options.segment };
     SegmentWriter::create(&**disk, &named.path(dir), family, number, options)
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::store::directory::{Directory, NewFiles, RunWriter, Written};
 use crate::store::merging::{Merging, RunCursor};
 use crate::store::policy::MergePlan;
+use crate::store::store::PACKED_LEVEL;
 use crate::store::version::{FamilyView, Run, first_from};
 use crate::store::{Family, OnDamage, Segment, SegmentMeta, StoreError, Value};
 
@@ -73,12 +74,13 @@ impl Merge {
             return None;
         }
         let from = first_from(view.floor.as_deref(), &[]);
-        // Smaller files are written anew, or there would be more and more of them; so are those of
-        // flushes, which are not packed.
+        // Smaller files are written anew, or there would be more and more of them; so are those that
+        // are to be packed.
         let worth = directory.options.file_bytes / 2;
-        let packed = inputs.iter().all(|run| run.level > 0);
+        let packed = inputs.iter().all(|run| run.level >= PACKED_LEVEL);
+        let as_they_are = packed || plan.level < PACKED_LEVEL;
         let keep = |meta: &SegmentMeta| {
-            packed
+            as_they_are
                 && !plan.whole
                 && meta.bytes >= worth
                 && meta.tombstones == 0

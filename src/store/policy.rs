@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::store::root::{FamilyRoot, RunRoot};
+use crate::store::store::PACKED_LEVEL;
 use crate::store::{Family, SegmentMeta, StoreOptions};
 
 /// Less than this part of a file is not worth a merge to save space.
@@ -27,7 +28,7 @@ pub struct MergePlan {
 }
 
 /// The next merge of a family. `live` is how many rows a merge of everything would leave, if that
-/// is known. In a `quiet` time what flushes wrote is packed, however little it is. The runs `apart` are
+/// is known. In a `quiet` time what is not packed yet is packed, however little it is. The runs `apart` are
 /// part of no merge, and those on either side of one are not adjacent.
 pub(super) fn plan(
     family: Family,
@@ -46,7 +47,7 @@ pub(super) fn plan(
         // What is mostly dead is not to be carried from level to level.
         _ if half_dead => (&own.runs[..], own.runs.iter().map(|run| run.level).max()?),
         Some((start, level)) => (&own.runs[start..start + fanout], level.saturating_add(1)),
-        None if quiet => (unpacked(own, least, apart)?, 1),
+        None if quiet => (unpacked(own, fanout, least, apart)?, PACKED_LEVEL),
         None => return None,
     };
     Some(MergePlan {
@@ -59,11 +60,17 @@ pub(super) fn plan(
     })
 }
 
-/// What flushes wrote and nothing has merged yet, if it is worth a merge.
-fn unpacked<'a>(own: &'a FamilyRoot, least: u64, apart: &BTreeSet<u64>) -> Option<&'a [RunRoot]> {
-    let plain = |run: &&RunRoot| run.level == 0 && !apart.contains(&run.number);
-    let flushed = own.runs.iter().rev().take_while(plain).count();
-    let runs = &own.runs[own.runs.len() - flushed..];
+/// The oldest runs that are not packed yet, if they are worth a merge.
+fn unpacked<'a>(
+    own: &'a FamilyRoot,
+    fanout: usize,
+    least: u64,
+    apart: &BTreeSet<u64>,
+) -> Option<&'a [RunRoot]> {
+    let plain = |run: &RunRoot| run.level < PACKED_LEVEL && !apart.contains(&run.number);
+    let start = own.runs.iter().position(plain)?;
+    let count = own.runs[start..].iter().take(fanout).take_while(|run| plain(run)).count();
+    let runs = &own.runs[start..start + count];
     let bytes: u64 = runs.iter().flat_map(|run| &run.segments).map(|meta| meta.bytes).sum();
     (bytes >= least).then_some(runs)
 }
@@ -201,15 +208,17 @@ mod tests {
         assert_eq!(most_of_a_level(&runs(&[1, 1, 1, 0, 0])), 3);
     }
 
-    /// Goal: in a quiet time what flushes wrote is packed, once, and nothing too small to be worth it.
+    /// Goal: in a quiet time what is not packed is packed, once, and nothing too small to be worth it.
     #[test]
     fn in_a_quiet_time_flushes_are_packed() {
         let quiet = |own: &FamilyRoot| {
             let plan = plan(Family::Ready, own, &OPTIONS, None, true, &BTreeSet::new());
             plan.map(|plan| (plan.runs, plan.level, plan.idle, plan.whole))
         };
-        assert_eq!(quiet(&runs(&[1, 0, 0])), Some((vec![11, 12], 1, true, false)));
-        assert_eq!(quiet(&runs(&[1, 1])), None);
+        assert_eq!(quiet(&runs(&[2, 0, 0])), Some((vec![11, 12], 2, true, false)));
+        // The oldest first, and no more than any merge takes.
+        assert_eq!(quiet(&runs(&[2, 1, 1, 0, 0])), Some((vec![11, 12, 13], 2, true, false)));
+        assert_eq!(quiet(&runs(&[2, 2])), None);
         let mut small = runs(&[0]);
         small.runs[0].segments[0].bytes = OPTIONS.file_bytes / LEAST_PART - 1;
         assert_eq!(quiet(&small), None);

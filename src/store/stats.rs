@@ -5,6 +5,9 @@ use crate::store::policy::most_of_a_level;
 use crate::store::root::{FamilyRoot, Root};
 use crate::store::version::index;
 
+/// There are too many runs of a level when there are over so many times those merged at once.
+const CROWD_TIMES: usize = 4;
+
 /// What the store holds and has done. Taking it costs a walk over the files, not over the rows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StoreStats {
@@ -20,8 +23,11 @@ pub struct StoreStats {
     pub merges: u64,
     /// Files dropped unread since the store was made, because everything in them was dead.
     pub dropped_files: u64,
-    /// There are over four times as many runs of a level as are merged at once: flush less often
-    /// until merges have caught up.
+    /// Runs of the level that has most of them.
+    pub crowd: u64,
+    /// How many are not too many: four times those merged at once.
+    pub crowd_max: u64,
+    /// There are too many runs of a level: flush less often until merges have caught up.
     pub behind: bool,
 }
 
@@ -44,7 +50,7 @@ pub struct FamilyStats {
 
 impl StoreStats {
     pub(super) fn of(root: &Root, fanout: usize) -> Self {
-        let behind = |own: &FamilyRoot| most_of_a_level(own) > 4 * fanout;
+        let crowd = root.families.iter().map(most_of_a_level).max().unwrap_or(0);
         Self {
             families: root.families.each_ref().map(FamilyStats::of),
             checkpoint_bytes: root.checkpoint.map_or(0, |checkpoint| checkpoint.bytes),
@@ -52,7 +58,9 @@ impl StoreStats {
             merged_bytes: root.totals.merged_bytes,
             merges: root.totals.merges,
             dropped_files: root.totals.dropped_files,
-            behind: root.families.iter().any(behind),
+            crowd: crowd as u64,
+            crowd_max: (CROWD_TIMES * fanout) as u64,
+            behind: crowd > CROWD_TIMES * fanout,
         }
     }
 

@@ -18,13 +18,17 @@ use crate::store::stats::StoreStats;
 use crate::store::version::{FamilyView, Run, Version, index};
 use crate::store::{Compression, Family, OnDamage, SegmentOptions, Snapshot, StoreError};
 
+/// Runs from this level on are packed as [`StoreOptions::segment`] says. Packing is most of the work of a
+/// merge: what is flushed is joined once before it, so that the number of runs stays low under load.
+pub(super) const PACKED_LEVEL: u32 = 2;
+
 /// Settings of a [`Store`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StoreOptions {
     /// How merges write segment files.
     pub segment: SegmentOptions,
-    /// How flushes pack blocks. A flush is waited for, and merges write its rows anew: quick is
-    /// better than small.
+    /// How blocks are packed below [`PACKED_LEVEL`]. A flush is waited for, and merges write its rows
+    /// anew: quick is better than small.
     pub flushed: Compression,
     /// Size at which a run begins its next file, bytes.
     pub file_bytes: u64,

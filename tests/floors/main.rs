@@ -24,6 +24,8 @@ const FLOORS: &[(&str, u8, &[&str])] = &[
     ("cli", 6, NOT_SIM),
     // The test tools: see everything, are seen by nothing.
     ("sim", 9, NOT_SIM),
+    // Their programs.
+    ("bin", 10, &["sim"]),
 ];
 
 const NOT_SIM: &[&str] = &[
@@ -32,7 +34,7 @@ const NOT_SIM: &[&str] = &[
 ];
 
 /// Where the edges of the system are: async and the world's ways are theirs.
-const EDGES: &[&str] = &["front", "client", "cli", "main"];
+const EDGES: &[&str] = &["front", "client", "cli", "main", "bin"];
 
 /// Crates of the edges.
 const EDGE_CRATES: &[&str] = &["tokio", "tokio_util", "axum", "hyper", "rustls", "tokio_rustls"];

@@ -92,6 +92,8 @@ impl Cancel {
         let doomed = self.choose(std::mem::take(&mut filled.ids));
         let wanted = doomed.len() as u64;
         let (meter, kept) = self.cancel(doomed).await?;
+        // The one before was idle for as long as this took, and may have been closed for it.
+        let mut link = Link::connect(&self.server.server).await?;
         let after = Counters::ask(&mut link).await?;
         let waiting = Instant::now();
         let (settled, quiet) = settle(&mut link, Duration::from_millis(self.settle)).await?;
