@@ -189,7 +189,7 @@ impl Frozen {
         chunks
     }
 
-    /// The checkpoint: events that, applied in order to [`Engine::from_checkpoint`], give the state
+    /// The checkpoint: events that, applied in order to [`Engine::from_checkpoint`](super::Engine::from_checkpoint), give the state
     /// but for what lies in the store. `chunks` are those of [`Frozen::chunks`].
     #[must_use]
     pub fn checkpoint(

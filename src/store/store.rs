@@ -27,7 +27,7 @@ pub(super) const PACKED_LEVEL: u32 = 2;
 pub struct StoreOptions {
     /// How merges write segment files.
     pub segment: SegmentOptions,
-    /// How blocks are packed below [`PACKED_LEVEL`]. A flush is waited for, and merges write its rows
+    /// How blocks of the two lowest levels are packed. A flush is waited for, and merges write its rows
     /// anew: quick is better than small.
     pub flushed: Compression,
     /// Size at which a run begins its next file, bytes.
