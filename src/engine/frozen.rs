@@ -189,8 +189,8 @@ impl Frozen {
         chunks
     }
 
-    /// The checkpoint: events that, applied in order to [`Engine::from_checkpoint`](super::Engine::from_checkpoint), give the state
-    /// but for what lies in the store. `chunks` are those of [`Frozen::chunks`].
+    /// The checkpoint: events that, applied in order to [`super::Engine::from_checkpoint`], give the
+    /// state but for what lies in the store. `chunks` are those of [`Frozen::chunks`].
     #[must_use]
     pub fn checkpoint(
         &self,
