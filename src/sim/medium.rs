@@ -88,10 +88,18 @@ impl Medium {
     /// Makes the last change, a write, durable and the length of its file, as `O_DSYNC` does.
     pub(super) fn settle_last_write(&mut self) {
         let Some(last) = self.pending.pop() else { return };
-        let Change::Write { file: wanted, .. } = last else { return };
-        let (mut settled, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.pending)
-            .into_iter()
-            .partition(|change| matches!(change, Change::SetLen { file, .. } if *file == wanted));
+        let Change::Write { file: wanted, offset: from, bytes: ref new } = last else { return };
+        let end = from + new.len();
+        // An older write that is still pending never comes over a newer one that is durable.
+        let goes_along = |change: &Change| match change {
+            Change::SetLen { file, .. } => *file == wanted,
+            Change::Write { file, offset, bytes } => {
+                *file == wanted && *offset < end && from < offset + bytes.len()
+            }
+            _ => false,
+        };
+        let (mut settled, rest): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.pending).into_iter().partition(goes_along);
         self.pending = rest;
         settled.push(last);
         self.apply_durable(settled);
