@@ -294,7 +294,10 @@ impl Engine {
     /// ever.
     #[must_use]
     pub fn next_wait_ms(&self) -> Option<u64> {
-        let wheel = self.wheel.next_deadline().map(|due| due.saturating_sub(self.now.engine_ms));
+        // The engine line goes on when one of the clocks has caught up with it, and not before.
+        let Now { mono_ms, wall_ms, engine_ms } = self.now;
+        let until = |due: u64| if due <= engine_ms { 0 } else { due - mono_ms.max(wall_ms) };
+        let wheel = self.wheel.next_deadline().map(until);
         let held = |clock: ClockKind| {
             let first = self.held[clock as usize].first()?;
             Some(first.due_ms.saturating_sub(self.now.on(clock)))
@@ -302,7 +305,7 @@ impl Engine {
         let lease = self.lease_timers.first().map(|(at, _)| at.saturating_sub(self.now.mono_ms));
         // What lies behind in the store has to be read before it is due.
         let unread = Some(self.thawed_to.due_ms).filter(|due_ms| *due_ms != u64::MAX);
-        let unread = unread.map(|due_ms| due_ms.saturating_sub(self.now.engine_ms));
+        let unread = unread.map(until);
         let held = [held(ClockKind::Mono), held(ClockKind::Wall)];
         [wheel, held[0], held[1], lease, unread].into_iter().flatten().min()
     }

@@ -40,6 +40,17 @@ fn a_forward_step_of_the_wall_fires_at_and_not_after() {
     }
 }
 
+/// Goal: nobody wakes again and again for what cannot come yet. Method: the wall steps forward and back,
+/// so the engine line stands still far ahead of both clocks.
+#[test]
+fn an_engine_line_that_stands_still_is_not_waited_for_in_small_steps() {
+    let mut rig = Rig::new();
+    step_at(&mut rig, START + 10, START + HOUR);
+    step_at(&mut rig, START + 10, START + 10);
+    rig.publish("/queue/q", at(START + HOUR + 3));
+    assert_eq!(rig.engine.next_wait_ms(), Some(HOUR + 3 - 10));
+}
+
 #[test]
 fn a_backward_step_of_the_wall_holds_at_and_not_after() {
     for step in [HOUR, TEN_YEARS] {
