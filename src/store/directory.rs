@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::env::Disk;
 use crate::store::damaged::DamagedBlocks;
+use crate::store::filter::{self, Filter};
 use crate::store::layout::Named;
 use crate::store::store::PACKED_LEVEL;
 use crate::store::version::Run;
@@ -52,9 +53,13 @@ impl Directory {
     }
 
     /// Opens a file that was written before.
-    pub(super) fn open(&self, meta: &SegmentMeta) -> Result<Arc<Segment>, StoreError> {
+    pub(super) fn open(
+        &self,
+        meta: &SegmentMeta,
+        filter: Option<Filter>,
+    ) -> Result<Arc<Segment>, StoreError> {
         let segment = open_segment(&*self.disk, &self.dir, meta)?;
-        Ok(Arc::new(segment.within(self.damaged.clone())))
+        Ok(Arc::new(segment.within(self.damaged.clone()).filtered(filter)))
     }
 }
 
@@ -109,11 +114,21 @@ pub(super) struct RunWriter {
     segments: Vec<Arc<Segment>>,
     /// Bytes of the finished files.
     bytes: u64,
+    /// Of the keys of the file that is open.
+    hashes: Vec<u64>,
 }
 
 impl RunWriter {
     pub(super) fn new(directory: Arc<Directory>, family: Family, level: u32) -> Self {
-        Self { directory, family, level, open: None, segments: Vec::new(), bytes: 0 }
+        Self {
+            directory,
+            family,
+            level,
+            open: None,
+            segments: Vec::new(),
+            bytes: 0,
+            hashes: Vec::new(),
+        }
     }
 
     pub(super) fn family(&self) -> Family {
@@ -140,7 +155,9 @@ impl RunWriter {
             Some(open) => open,
             closed => closed.insert(create(&self.directory, files, self.family, self.level)?),
         };
-        writer.put(key, value)
+        writer.put(key, value)?;
+        self.hashes.push(filter::hash(key));
+        Ok(())
     }
 
     /// Takes over a file that was written before. Its keys are above all that were put.
@@ -165,7 +182,10 @@ impl RunWriter {
         if let Some(writer) = self.open.take() {
             let meta = writer.finish()?;
             self.bytes += meta.bytes;
-            self.segments.push(self.directory.open(&meta)?);
+            // Mostly tombstones: look-ups for what is alive pass by here, and find nothing.
+            let filter = (2 * meta.tombstones > meta.rows).then(|| Filter::of(&self.hashes));
+            self.hashes.clear();
+            self.segments.push(self.directory.open(&meta, filter)?);
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ mod checkpoint;
 mod damaged;
 mod directory;
 mod error;
+mod filter;
 mod flush;
 pub mod key;
 mod layout;

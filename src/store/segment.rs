@@ -25,6 +25,7 @@ use crate::base::limits::STORE_BLOCK_BYTES;
 use crate::env::{Disk, DiskFile, MappedBytes, OpenMode};
 use crate::store::damaged::{DamagedBlocks, MetBlocks};
 use crate::store::error::Context;
+use crate::store::filter::{self, Filter};
 use crate::store::segment::index::{Entry, Index};
 use crate::store::segment::layout::{
     Damaged, FOOTER_BYTES, Footer, HEADER_BYTES, NotThisHeader, VERSION, salted_checksum,
@@ -92,6 +93,7 @@ pub struct Segment {
     damaged: Arc<DamagedBlocks>,
     /// Those of this file that were met.
     met: MetBlocks,
+    filter: Option<Filter>,
 }
 
 impl Segment {
@@ -140,12 +142,18 @@ impl Segment {
             id: OPENED.fetch_add(1, Ordering::Relaxed),
             damaged: Arc::default(),
             met: MetBlocks::default(),
+            filter: None,
         })
     }
 
     /// From now on it is part of a store, which says what is done about damaged blocks.
     pub(super) fn within(self, damaged: Arc<DamagedBlocks>) -> Self {
         Self { damaged, ..self }
+    }
+
+    /// From now on look-ups ask this first.
+    pub(super) fn filtered(self, filter: Option<Filter>) -> Self {
+        Self { filter, ..self }
     }
 
     /// What the footer says.
@@ -171,6 +179,9 @@ impl Segment {
     /// [`StoreError::Corrupt`], [`StoreError::Io`].
     pub fn get(&self, key: &[u8], scratch: &mut Scratch) -> Result<Option<Owned>, StoreError> {
         if key < &*self.meta.first_key || key > &*self.meta.last_key {
+            return Ok(None);
+        }
+        if self.filter.as_ref().is_some_and(|filter| !filter.may_hold(filter::hash(key))) {
             return Ok(None);
         }
         match self.find(key)? {

@@ -333,7 +333,7 @@ fn open_version(directory: &Directory, root: &Root) -> Result<Version, StoreErro
     for (view, own) in version.families.iter_mut().zip(&root.families) {
         view.floor.clone_from(&own.floor);
         for run in &own.runs {
-            let segments = run.segments.iter().map(|meta| directory.open(meta));
+            let segments = run.segments.iter().map(|meta| directory.open(meta, None));
             let segments = segments.collect::<Result<_, _>>()?;
             view.runs.push(Arc::new(Run { number: run.number, level: run.level, segments }));
         }
