@@ -22,6 +22,8 @@ pub(super) struct Directory {
     /// What is done about damaged blocks, and how many there were.
     pub(super) damaged: Arc<DamagedBlocks>,
     numbers: AtomicU64,
+    /// For the filters of its files.
+    filters: Arc<filter::Room>,
 }
 
 impl Directory {
@@ -32,7 +34,8 @@ impl Directory {
         next: u64,
     ) -> Arc<Self> {
         let damaged = Arc::new(DamagedBlocks::new(options.on_damage));
-        Arc::new(Self { disk, dir, options, damaged, numbers: AtomicU64::new(next) })
+        let numbers = AtomicU64::new(next);
+        Arc::new(Self { disk, dir, options, damaged, numbers, filters: Arc::default() })
     }
 
     /// A number that nothing had before.
@@ -183,7 +186,9 @@ impl RunWriter {
             let meta = writer.finish()?;
             self.bytes += meta.bytes;
             // Mostly tombstones: look-ups for what is alive pass by here, and find nothing.
-            let filter = (2 * meta.tombstones > meta.rows).then(|| Filter::of(&self.hashes));
+            let filter = (2 * meta.tombstones > meta.rows)
+                .then(|| Filter::of(&self.hashes, &self.directory.filters))
+                .flatten();
             self.hashes.clear();
             self.segments.push(self.directory.open(&meta, filter)?);
         }
