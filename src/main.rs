@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
-/// Messages come and go by the million, made on one thread and freed on another: an allocator that
-/// gives memory back keeps what is resident near what is in use.
+/// Messages come and go by the million, made on one thread and freed on another. This allocator has a
+/// thread of its own that gives memory back, also when nobody allocates any more.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     postdate::cli::main()
