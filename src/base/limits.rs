@@ -154,6 +154,9 @@ pub const PATH_BYTES_MAX: usize = 4096;
 
 /// Size of a journal segment file, bytes.
 pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
+/// Alignment that writes past the page cache need in address, offset and length, bytes. Devices ask
+/// for 512 or 4096.
+pub const DIRECT_ALIGN: usize = 4096;
 /// Every journal frame begins on this boundary, so no two syncs share a block.
 pub const FRAME_ALIGN: usize = 4096;
 /// Longest payload of one journal frame, bytes: a full step plus one largest request.

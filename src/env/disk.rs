@@ -11,6 +11,10 @@ pub enum OpenMode {
     /// For reading and writing; created when missing. What is written is durable after
     /// [`DiskFile::sync_data`].
     Write,
+    /// Like [`OpenMode::Write`], for much that is written once, front to back, and not read at once:
+    /// it takes no place in the page cache. Only buffers that are 4 KiB aligned in address, offset
+    /// and length gain by it.
+    Bulk,
     /// Like [`OpenMode::Write`], and a [`DiskFile::write_at`] that returned `Ok` is on stable
     /// storage. Fastest when buffers are 4 KiB aligned in address, offset and length.
     Durable,

@@ -9,12 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fs::{Advice, FallocateFlags, OFlags};
 use rustix::io::Errno;
 
+use crate::base::limits::DIRECT_ALIGN;
 use crate::env::disk::{Disk, DiskFile, MappedBytes, OpenMode};
 use crate::env::map::map;
-
-/// Alignment that direct writes need in address, offset and length, bytes. Devices ask for 512
-/// or 4096.
-const DIRECT_ALIGN: usize = 4096;
 
 /// `O_DSYNC`. The constant of that name in rustix 1.1 is `O_SYNC` on its raw Linux backend, which
 /// also writes the time stamps back on every write; so the number stands here, where it is known.
@@ -96,13 +93,13 @@ impl Disk for OsDisk {
         if mode == OpenMode::Write {
             return Ok(Box::new(OsFile::plain(options.open(path)?)));
         }
-        let fdatasync = self.options.durable == DurableWrites::Fdatasync;
-        if !fdatasync {
-            options.custom_flags(DSYNC.cast_signed());
-        }
+        let durable = (mode == OpenMode::Durable).then_some(self.options.durable);
+        let fdatasync = durable == Some(DurableWrites::Fdatasync);
+        let sync = if durable.is_none() || fdatasync { 0 } else { DSYNC };
+        options.custom_flags(sync.cast_signed());
         let file = options.open(path)?;
-        let direct = if self.options.durable == DurableWrites::DirectDsync {
-            options.custom_flags((DSYNC | OFlags::DIRECT.bits()).cast_signed());
+        let direct = if matches!(durable, None | Some(DurableWrites::DirectDsync)) {
+            options.custom_flags((sync | OFlags::DIRECT.bits()).cast_signed());
             match options.open(path) {
                 Ok(direct) => Some(direct),
                 Err(error) if is(&error, Errno::INVAL) => None,
@@ -280,6 +277,25 @@ mod tests {
             file.set_len(5).unwrap();
             assert_eq!(file.len().unwrap(), 5);
         }
+    }
+
+    /// Goal: what is written past the page cache and what is not make one file. Method: whole aligned
+    /// pieces and a rest, as segments are written, read by a handle of its own.
+    #[test]
+    fn bulk_writes_make_one_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let (disk, path) = (OsDisk::default(), dir.path().join("bulk"));
+        let bytes: Vec<u8> = (0..5 * DIRECT_ALIGN).map(|at| (at / 7) as u8).collect();
+        let start = bytes.as_ptr().align_offset(DIRECT_ALIGN);
+        let bytes = &bytes[start..start + 3 * DIRECT_ALIGN + 5];
+        let file = disk.open(&path, OpenMode::Bulk).unwrap();
+        for (from, to) in [(0, 2), (2, 3)] {
+            let piece = &bytes[from * DIRECT_ALIGN..to * DIRECT_ALIGN];
+            file.write_at(piece, (from * DIRECT_ALIGN) as u64).unwrap();
+        }
+        file.write_at(&bytes[3 * DIRECT_ALIGN..], 3 * DIRECT_ALIGN as u64).unwrap();
+        file.sync_data().unwrap();
+        assert_eq!(std::fs::read(path).unwrap(), bytes);
     }
 
     /// Goal: `DSYNC` is the data-only flag. Method: what the kernel says of an open file.

@@ -9,6 +9,7 @@
 
 mod block;
 mod cursor;
+mod gathered;
 mod index;
 mod layout;
 mod scratch;

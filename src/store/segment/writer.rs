@@ -7,6 +7,7 @@ use crate::env::{Disk, DiskFile, OpenMode};
 use crate::store::error::Context;
 use crate::store::key::tail;
 use crate::store::segment::block::{BlockBuilder, Packer};
+use crate::store::segment::gathered::Gathered;
 use crate::store::segment::index::{Entry, IndexBuilder};
 use crate::store::segment::layout::{FOOTER_BYTES, Footer, encode_header, salted_checksum};
 use crate::store::segment::{SegmentMeta, SegmentOptions};
@@ -27,7 +28,7 @@ pub struct SegmentWriter {
     block: BlockBuilder,
     index: IndexBuilder,
     /// Bytes that stand at `written` of the file, once they are there.
-    out: Vec<u8>,
+    out: Gathered,
     written: u64,
     /// The last key, for the order of keys and for what the next one shares with it.
     last_key: Vec<u8>,
@@ -54,7 +55,7 @@ impl SegmentWriter {
         if disk.exists(path).context("look for", path)? {
             disk.remove(path).context("remove", path)?;
         }
-        let file = disk.open(path, OpenMode::Write).context("create", path)?;
+        let file = disk.open(path, OpenMode::Bulk).context("create", path)?;
         let meta = SegmentMeta {
             number,
             family,
@@ -74,7 +75,7 @@ impl SegmentWriter {
             packer,
             block: BlockBuilder::default(),
             index: IndexBuilder::default(),
-            out: encode_header(number, family).into(),
+            out: Gathered::new(&encode_header(number, family), WRITE_BYTES),
             written: 0,
             last_key: Vec::new(),
             meta,
@@ -152,9 +153,9 @@ impl SegmentWriter {
         meta.tail_min = meta.tail_min.min(meta.tail_max);
         let index_crc = salted_checksum(meta.number, index_offset, &index);
         let footer = Footer { meta, index_offset, index_bytes, index_crc, blocks };
-        self.out.extend(index);
-        self.out.extend(footer.encode());
-        self.file.write_at(&self.out, self.written).context("write", &self.path)?;
+        self.out.end().extend(index);
+        self.out.end().extend(footer.encode());
+        self.file.write_at(self.out.all(), self.written).context("write", &self.path)?;
         self.file.sync_data().context("sync", &self.path)?;
         Ok(footer.meta)
     }
@@ -167,16 +168,17 @@ impl SegmentWriter {
     fn seal_block(&mut self) -> Result<(), StoreError> {
         let offset = self.end();
         let number = self.meta.number;
-        let packed = self.packer.pack(&mut self.block, number, offset, &mut self.out);
+        let packed = self.packer.pack(&mut self.block, number, offset, self.out.end());
         packed.context("pack", &self.path)?;
         let bytes = (self.end() - offset) as u32;
         if !self.index.push(Entry { offset, bytes, last_key: &self.last_key }) {
             return Err(StoreError::BadRow("the segment is full: begin another"));
         }
         if self.out.len() >= WRITE_BYTES {
-            self.file.write_at(&self.out, self.written).context("write", &self.path)?;
-            self.written = self.end();
-            self.out.clear();
+            let whole = self.out.whole();
+            self.file.write_at(whole, self.written).context("write", &self.path)?;
+            self.written += whole.len() as u64;
+            self.out.drop_whole();
         }
         Ok(())
     }
