@@ -11,8 +11,9 @@ use crate::journal::aligned::Aligned;
 use crate::journal::error::{Context, JournalError, is_full};
 use crate::journal::layout::spare_path;
 
-/// Most spares kept.
-pub(super) const SPARES_MAX: usize = 2;
+/// Most spares kept: as many as a flush usually sets free. To remove a file of this size and make another
+/// costs those who wait for a batch more than ten milliseconds.
+pub(super) const SPARES_MAX: usize = 4;
 
 /// Bytes filled with zeros in one go: short enough not to be felt by those who wait for a batch.
 const FILL_BYTES: u64 = 1 << 20;

@@ -75,7 +75,9 @@ mod tests {
             if gathered.len() >= room {
                 let whole = gathered.whole();
                 large += usize::from(whole.len() > 2 * room);
-                assert!(whole.len() > 2 * room || whole.as_ptr().addr() % DIRECT_ALIGN == 0);
+                assert!(
+                    whole.len() > 2 * room || whole.as_ptr().addr().is_multiple_of(DIRECT_ALIGN)
+                );
                 assert_eq!(whole.len() % DIRECT_ALIGN, 0);
                 written.extend_from_slice(whole);
                 gathered.drop_whole();
