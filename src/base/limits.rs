@@ -172,8 +172,8 @@ pub const STORE_FILE_BYTES: u64 = 16 * 1024 * 1024;
 pub const STORE_FANOUT: usize = 16;
 /// Default size of a block in the store before compression, bytes.
 pub const STORE_BLOCK_BYTES: usize = 8 * 1024;
-/// Memory of all filters of a shard's store, bytes: enough for 25 million cancelled messages that no
-/// merge has dropped yet. Files that have none are looked into.
+/// Memory of all filters of a shard's store, bytes: enough for 13 to 25 million cancelled messages
+/// that no merge has dropped yet. Files that have none are looked into.
 pub const STORE_FILTER_BYTES_MAX: u64 = 32 * 1024 * 1024;
 /// Sizes a block in the store may be given, bytes.
 pub const STORE_BLOCK_RANGE_BYTES: std::ops::RangeInclusive<usize> = 512..=1024 * 1024;

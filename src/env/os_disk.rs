@@ -102,6 +102,8 @@ impl Disk for OsDisk {
             options.custom_flags((sync | OFlags::DIRECT.bits()).cast_signed());
             match options.open(path) {
                 Ok(direct) => Some(direct),
+                // Without it nothing but speed is lost: whatever the reason.
+                Err(_) if durable.is_none() => None,
                 Err(error) if is(&error, Errno::INVAL) => None,
                 Err(error) => return Err(error),
             }
@@ -194,7 +196,7 @@ impl DiskFile for OsFile {
         if let Some(direct) = self.direct_for(bytes, offset) {
             match direct.write_all_at(bytes, offset) {
                 // Some file systems take the flag at open and refuse the write.
-                Err(error) if is(&error, Errno::INVAL) => {
+                Err(error) if is(&error, Errno::INVAL) || is(&error, Errno::OPNOTSUPP) => {
                     self.refused.store(true, Ordering::Relaxed);
                 }
                 done => return done,

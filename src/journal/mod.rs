@@ -187,6 +187,9 @@ pub trait Journal: Send {
     /// [`Journal::room`].
     fn maintain(&mut self, mono_ms: u64) -> Result<(), JournalError>;
 
+    /// Gives spare segments back that are more than the reserve needs. For a disk that is nearly full.
+    fn shed_spares(&mut self);
+
     /// When `maintain` has something to do next, as its `mono_ms`; 0 is at once, `None` never
     /// unless something is appended.
     fn next_maintenance_ms(&self) -> Option<u64>;

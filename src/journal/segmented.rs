@@ -330,6 +330,10 @@ impl Journal for SegmentedJournal {
         Ok(())
     }
 
+    fn shed_spares(&mut self) {
+        self.spares.shed(self.spares_wanted());
+    }
+
     fn next_maintenance_ms(&self) -> Option<u64> {
         if self.latched {
             return None;

@@ -140,6 +140,18 @@ impl Spares {
         }
     }
 
+    /// Removes what is more than `wanted`. What cannot be removed stays a spare.
+    pub(super) fn shed(&mut self, wanted: usize) {
+        while self.waiting.len() > wanted
+            && let Some(spare) = self.waiting.pop_back()
+        {
+            if self.disk.remove(&spare.path).is_err() {
+                self.waiting.push_back(spare);
+                return;
+            }
+        }
+    }
+
     /// When [`Spares::maintain`] has something to do.
     pub(super) fn next_maintenance_ms(&self, wanted: usize) -> Option<u64> {
         if self.fill && self.waiting.iter().any(|spare| spare.written < self.segment_bytes) {

@@ -28,8 +28,10 @@ pub(super) enum News {
     Flushed(Flushed, Arc<Version>, Box<StoreStats>),
     /// Runs were merged.
     Merged(Arc<Version>, Box<StoreStats>),
-    /// It did not work and is tried again.
-    Failed(StoreError),
+    /// A flush did not work and is tried again.
+    FlushFailed(StoreError),
+    /// A merge did not work and is tried again.
+    MergeFailed(StoreError),
     /// A merge met damage that is not to be passed over.
     Damaged(StoreError),
     /// A backup has its copy of the journal.
@@ -158,7 +160,7 @@ fn run(mut writer: Writer, orders: &Receiver<Order>, news: &Sender<News>, mergin
                 }
                 Err(error) => {
                     failed = Some(job);
-                    Some(News::Failed(error))
+                    Some(News::FlushFailed(error))
                 }
             },
             None if merges => merge(&mut writer),
@@ -167,7 +169,7 @@ fn run(mut writer: Writer, orders: &Receiver<Order>, news: &Sender<News>, mergin
                 continue;
             }
         };
-        merge_failed = failed.is_none() && matches!(told, Some(News::Failed(_)));
+        merge_failed = matches!(told, Some(News::MergeFailed(_)));
         if let Some(told) = told {
             let _ = news.send(told);
         }
@@ -179,7 +181,7 @@ fn merge(writer: &mut Writer) -> Option<News> {
         Ok(false) => None,
         Ok(true) => Some(News::Merged(writer.version(), Box::new(writer.stats()))),
         Err(error) if writer.stops_at(&error) => Some(News::Damaged(error)),
-        Err(error) => Some(News::Failed(error)),
+        Err(error) => Some(News::MergeFailed(error)),
     }
 }
 
@@ -268,7 +270,7 @@ impl Background for InlineWriter {
                 }
                 Err(error) => {
                     *looks = self.delay + 1;
-                    Some(News::Failed(error))
+                    Some(News::FlushFailed(error))
                 }
             },
             None => {
@@ -279,7 +281,7 @@ impl Background for InlineWriter {
                 }
                 let merges = self.writer.has_merge(self.idle > QUIET_AFTER_LOOKS);
                 let news = merges.then(|| merge(&mut self.writer)).flatten();
-                if matches!(news, Some(News::Failed(_))) {
+                if matches!(news, Some(News::MergeFailed(_))) {
                     self.merge_rests = self.delay + 1;
                 }
                 news

@@ -43,14 +43,17 @@ pub(super) struct Writer {
     no_merges: bool,
     /// Steps of merges to be made before the next flush, because there are too many runs.
     owed: u64,
+    /// What merges leave free on the disk, bytes.
+    reserve: u64,
     /// `None` until the first flush.
     records: Option<Records>,
     clock: Arc<dyn Clock>,
 }
 
 impl Writer {
-    pub(super) fn new(store: Store, clock: Arc<dyn Clock>) -> Self {
-        Self { store, merge: None, no_merges: false, owed: 0, records: None, clock }
+    /// Merges leave `reserve` bytes free.
+    pub(super) fn new(store: Store, clock: Arc<dyn Clock>, reserve: u64) -> Self {
+        Self { store, merge: None, no_merges: false, owed: 0, reserve, records: None, clock }
     }
 
     pub(super) fn version(&self) -> Arc<Version> {
@@ -66,8 +69,17 @@ impl Writer {
         self.store.snapshot()
     }
 
-    /// Writes what was frozen and makes it the truth.
+    /// Writes what was frozen and makes it the truth. One that finds no space takes that of the merge
+    /// under way, which begins anew some time.
     pub(super) fn flush(&mut self, job: &Job) -> Result<Flushed, StoreError> {
+        let flushed = self.write_out(job);
+        if matches!(flushed, Err(StoreError::Full { .. })) {
+            self.merge = None;
+        }
+        flushed
+    }
+
+    fn write_out(&mut self, job: &Job) -> Result<Flushed, StoreError> {
         let Job { frozen, journal_from } = job;
         let begun = self.clock.mono_ns();
         let (scheduled, ready) = frozen.rows();
@@ -135,7 +147,9 @@ impl Writer {
     /// Whether there is something to merge. In a `quiet` time there is more.
     pub(super) fn has_merge(&mut self, quiet: bool) -> bool {
         if self.merge.is_none() && !self.no_merges {
-            self.merge = self.store.plan_merge(quiet).and_then(|plan| {
+            let plan = self.store.plan_merge(quiet);
+            let plan = plan.filter(|plan| self.store.has_room_for(plan, self.reserve));
+            self.merge = plan.and_then(|plan| {
                 tracing::debug!(family = ?plan.family, runs = plan.runs.len(), bytes = plan.bytes, "merging");
                 self.store.begin_merge(plan).ok()
             });
@@ -223,40 +237,94 @@ mod tests {
     use crate::sim::{SimClock, SimDisk};
     use crate::store::StoreOptions;
 
+    /// A writer, and an engine that gives it something to write.
+    struct Rig {
+        disk: SimDisk,
+        writer: Writer,
+        engine: Engine,
+        flushes: u64,
+    }
+
+    impl Rig {
+        fn new(options: StoreOptions, reserve: u64) -> Self {
+            let disk = SimDisk::new();
+            let shared = Arc::new(disk.clone());
+            let (store, _) = Store::open(shared, Path::new("/store"), options).unwrap();
+            let writer = Writer::new(store, Arc::new(SimClock::new(0, 1)), reserve);
+            let mut engine = Engine::new(ShardConfig::default(), Now::all(1_000));
+            let destination = DestinationId(0);
+            engine.apply(&Event::DestinationCreated { destination, name: "/queue/q" });
+            Self { disk, writer, engine, flushes: 0 }
+        }
+
+        /// A flush of so many messages.
+        fn job(&mut self, messages: u64) -> Job {
+            self.flushes += 1;
+            for number in 0..messages {
+                self.engine.apply(&Event::Produced {
+                    id: MessageId::new(9_000 + number, 0, self.flushes * 10_000 + number),
+                    destination: DestinationId(0),
+                    clock: ClockKind::Mono,
+                    priority: 4,
+                    at_once: false,
+                    expires_mono_ms: 0,
+                    dedup: b"",
+                    content: &[b'x'; 1_000],
+                });
+            }
+            let frozen = self.engine.freeze(&|event, out| event::encode(event, out));
+            Job { frozen, journal_from: self.flushes }
+        }
+
+        fn flush(&mut self, messages: u64) {
+            let job = self.job(messages);
+            let flushed = self.writer.flush(&job).unwrap();
+            self.engine.frozen_lies_below(&flushed.chunks);
+        }
+    }
+
     /// Goal: with too many runs, merges go before the next flush, and only then. Method: flushes of one
     /// message without a merge.
     #[test]
     fn too_many_runs_are_merged_before_the_next_flush() {
-        let options = StoreOptions { fanout: 2, ..StoreOptions::default() };
-        let disk = Arc::new(SimDisk::new());
-        let (store, _) = Store::open(disk, Path::new("/store"), options).unwrap();
-        let mut writer = Writer::new(store, Arc::new(SimClock::new(0, 1)));
-        let mut engine = Engine::new(ShardConfig::default(), Now::all(1_000));
-        for flush in 1..=9 {
-            assert!(!writer.owes_merges());
-            let id = MessageId::new(9_000, 0, flush);
-            let destination = DestinationId(0);
-            if flush == 1 {
-                engine.apply(&Event::DestinationCreated { destination, name: "/queue/q" });
-            }
-            engine.apply(&Event::Produced {
-                id,
-                destination,
-                clock: ClockKind::Mono,
-                priority: 4,
-                at_once: false,
-                expires_mono_ms: 0,
-                dedup: b"",
-                content: b"x",
-            });
-            let frozen = engine.freeze(&|event, out| event::encode(event, out));
-            let flushed = writer.flush(&Job { frozen, journal_from: flush }).unwrap();
-            engine.frozen_lies_below(&flushed.chunks);
+        let mut rig = Rig::new(StoreOptions { fanout: 2, ..StoreOptions::default() }, 0);
+        for _ in 1..=9 {
+            assert!(!rig.writer.owes_merges());
+            rig.flush(1);
         }
+        let mut writer = rig.writer;
         assert!(writer.stats().behind && writer.owes_merges());
         while writer.owes_merges() {
             assert!(writer.has_merge(false));
             writer.merge_a_bit().unwrap();
         }
+    }
+
+    /// Goal: a flush that finds no space gets that of the merge under way, and merges do not begin
+    /// without space for what they write and the reserve. Method: a merge of files of many, stopped
+    /// half-way; what is free by then.
+    #[test]
+    fn a_merge_gives_way_to_a_flush() {
+        const RESERVE: u64 = 600_000;
+        let options = StoreOptions { fanout: 2, file_bytes: 64 * 1024, ..StoreOptions::default() };
+        let mut rig = Rig::new(options, RESERVE);
+        // Two steps of a merge and some more.
+        rig.flush(4_000);
+        rig.flush(4_000);
+        let before = rig.disk.used_bytes();
+        rig.disk.set_capacity(Some(2 * before + RESERVE / 2));
+        assert!(!rig.writer.has_merge(false), "the reserve is not left");
+        rig.disk.set_capacity(Some(2 * before + RESERVE));
+        assert!(rig.writer.has_merge(false));
+        rig.writer.merge_a_bit().unwrap();
+        assert!(rig.writer.is_merging());
+        // Somebody else takes the rest.
+        rig.disk.set_capacity(Some(rig.disk.used_bytes() + 10_000));
+        let job = rig.job(300);
+        let full = rig.writer.flush(&job);
+        assert!(matches!(full, Err(StoreError::Full { .. })));
+        assert!(!rig.writer.is_merging());
+        assert_eq!(rig.disk.used_bytes(), before);
+        rig.writer.flush(&job).unwrap();
     }
 }

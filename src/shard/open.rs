@@ -182,7 +182,7 @@ pub(super) fn recover(
         torn_bytes: recovered.torn.map_or(0, |torn| torn.bytes),
     };
     let (version, store_stats) = (store.version(), store.stats());
-    let background = start_writer(Writer::new(store, clock.clone()))?;
+    let background = start_writer(Writer::new(store, clock.clone(), options.config.disk_reserve))?;
     let parts = Parts {
         engine,
         journal: Box::new(journal),

@@ -40,8 +40,10 @@ pub(super) struct Spill {
     next_look_ms: u64,
     pub(super) flushes: u64,
     pub(super) failures: u64,
-    /// The last failure was told.
+    /// The last failure of a flush was told.
     told: bool,
+    /// The last failure of a merge was told.
+    merge_told: bool,
     /// The flush that is under way has failed, and is tried again.
     fails: bool,
     /// The last flush found no space.
@@ -71,6 +73,7 @@ impl Core {
                     self.trim(Position { segment: flushed.journal_from, offset: 0 })?;
                 }
                 News::Merged(version, stats) => {
+                    self.spill.merge_told = false;
                     self.below.switch(version);
                     self.store_stats = *stats;
                 }
@@ -78,17 +81,22 @@ impl Core {
                 News::BackedUp(made) => self.backup_is_over(made)?,
                 News::Damaged(error) => return Err(error.into()),
                 News::Ended => return Err(ShardError::WriterEnded),
-                News::Failed(error) => {
-                    // What a merge lacks is in nobody's way.
-                    self.spill.fails |= self.engine.is_frozen();
-                    self.spill.no_space |=
-                        self.spill.fails && matches!(error, StoreError::Full { .. });
+                News::FlushFailed(error) => {
+                    self.spill.fails = true;
+                    self.spill.no_space |= matches!(error, StoreError::Full { .. });
                     self.spill.failures += 1;
                     if !std::mem::replace(&mut self.spill.told, true) {
                         tracing::error!(
                             %error,
                             "messages cannot be written out of memory; it is tried again"
                         );
+                    }
+                }
+                // What a merge lacks is in nobody's way.
+                News::MergeFailed(error) => {
+                    self.spill.failures += 1;
+                    if !std::mem::replace(&mut self.spill.merge_told, true) {
+                        tracing::error!(%error, "segments cannot be merged; it is tried again");
                     }
                 }
             }
@@ -251,6 +259,9 @@ impl Core {
                 } else {
                     tracing::warn!(free, "there is disk space again; new messages are taken");
                 }
+            }
+            if self.is_disk_full() {
+                self.journal.shed_spares();
             }
         }
         self.is_disk_full().then_some(Code::DiskFull)

@@ -155,9 +155,9 @@ impl Rig {
     }
 
     /// The writer tells that it found no space.
-    fn tell_no_space(&mut self) {
+    fn tell_no_space(&mut self, news: fn(StoreError) -> News) {
         let full = StoreError::Full { dir: PathBuf::from("/data/store") };
-        self.news.lock().unwrap().push_back(News::Failed(full));
+        self.news.lock().unwrap().push_back(news(full));
     }
 
     /// Uses up the disk and the reserve with what is not refused, until a batch finds no space.
@@ -340,7 +340,7 @@ fn what_is_due_fires_while_nothing_can_be_written_out() {
     rig.clock.advance_ms(1_000);
     assert_eq!(rig.stat("ready"), 0, "the flush is about to give memory back");
     assert!(rig.core.wait() > Duration::ZERO, "until then there is nothing to do");
-    rig.tell_no_space();
+    rig.tell_no_space(News::FlushFailed);
     assert!(rig.stat("ready") > 0);
 }
 
@@ -358,7 +358,7 @@ fn what_comes_from_the_store_waits_while_nothing_can_be_written_out() {
     while rig.stat("flushing") == 0 {
         publish(&mut rig);
     }
-    rig.tell_no_space();
+    rig.tell_no_space(News::FlushFailed);
     rig.clock.advance_ms(60_000);
     for _ in 0..10 {
         rig.core.step().unwrap();
@@ -373,11 +373,18 @@ fn what_comes_from_the_store_waits_while_nothing_can_be_written_out() {
     assert_eq!(rig.stat("scheduled"), 0);
 }
 
-/// Goal: a merge without space is no reason to refuse messages: nothing is in its way when there is
-/// space again. Method: it is told of while there is no flush.
+/// Goal: a merge without space is no reason to refuse messages. Method: it is told of while there is no
+/// flush, and while there is one.
 #[test]
 fn a_merge_without_space_refuses_nothing() {
     let mut rig = Rig::new();
-    rig.tell_no_space();
+    rig.tell_no_space(News::MergeFailed);
+    rig.publish(Delay::None);
+    let mut rig = Rig::with(ShardConfig { memory: 20_000, ..ShardConfig::default() });
+    rig.tells.store(false, Ordering::SeqCst);
+    while rig.stat("flushing") == 0 {
+        rig.publish(Delay::After(60_000));
+    }
+    rig.tell_no_space(News::MergeFailed);
     rig.publish(Delay::None);
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::env::Disk;
 use crate::store::damaged::DamagedBlocks;
-use crate::store::filter::{self, Filter};
+use crate::store::filter::{self, Filter, Noted};
 use crate::store::layout::Named;
 use crate::store::store::PACKED_LEVEL;
 use crate::store::version::Run;
@@ -117,8 +117,8 @@ pub(super) struct RunWriter {
     segments: Vec<Arc<Segment>>,
     /// Bytes of the finished files.
     bytes: u64,
-    /// Of the keys of the file that is open.
-    hashes: Vec<u64>,
+    /// Of the file that is open.
+    noted: Noted,
 }
 
 impl RunWriter {
@@ -130,7 +130,7 @@ impl RunWriter {
             open: None,
             segments: Vec::new(),
             bytes: 0,
-            hashes: Vec::new(),
+            noted: Noted::default(),
         }
     }
 
@@ -151,7 +151,8 @@ impl RunWriter {
         value: Value<'_>,
     ) -> Result<(), StoreError> {
         let full = self.directory.options.file_bytes;
-        if self.open.as_ref().is_some_and(|open| open.bytes() >= full) {
+        let is_full = |open: &SegmentWriter| open.bytes() >= full || self.noted.is_full();
+        if self.open.as_ref().is_some_and(is_full) {
             self.cut()?;
         }
         let writer = match &mut self.open {
@@ -159,7 +160,10 @@ impl RunWriter {
             closed => closed.insert(create(&self.directory, files, self.family, self.level)?),
         };
         writer.put(key, value)?;
-        self.hashes.push(filter::hash(key));
+        match value {
+            Value::Put(_) => self.noted.put(key),
+            Value::Tombstone => self.noted.tombstone(key),
+        }
         Ok(())
     }
 
@@ -185,11 +189,7 @@ impl RunWriter {
         if let Some(writer) = self.open.take() {
             let meta = writer.finish()?;
             self.bytes += meta.bytes;
-            // Mostly tombstones: look-ups for what is alive pass by here, and find nothing.
-            let filter = (2 * meta.tombstones > meta.rows)
-                .then(|| Filter::of(&self.hashes, &self.directory.filters))
-                .flatten();
-            self.hashes.clear();
+            let filter = std::mem::take(&mut self.noted).filter(&self.directory.filters);
             self.segments.push(self.directory.open(&meta, filter)?);
         }
         Ok(())

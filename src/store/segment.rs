@@ -26,7 +26,7 @@ use crate::base::limits::STORE_BLOCK_BYTES;
 use crate::env::{Disk, DiskFile, MappedBytes, OpenMode};
 use crate::store::damaged::{DamagedBlocks, MetBlocks};
 use crate::store::error::Context;
-use crate::store::filter::{self, Filter};
+use crate::store::filter::Filter;
 use crate::store::segment::index::{Entry, Index};
 use crate::store::segment::layout::{
     Damaged, FOOTER_BYTES, Footer, HEADER_BYTES, NotThisHeader, VERSION, salted_checksum,
@@ -182,7 +182,7 @@ impl Segment {
         if key < &*self.meta.first_key || key > &*self.meta.last_key {
             return Ok(None);
         }
-        if self.filter.as_ref().is_some_and(|filter| !filter.may_hold(filter::hash(key))) {
+        if self.filter.as_ref().is_some_and(|filter| !filter.may_hold(key)) {
             return Ok(None);
         }
         match self.find(key)? {

@@ -224,6 +224,26 @@ impl Store {
         plans.min_by_key(|plan| plan.idle)
     }
 
+    /// Whether the disk has space for what a merge writes, and `reserve` bytes beside. What is dead is
+    /// left out of the estimate where it is known. A disk that cannot be asked says so when it is
+    /// written to.
+    #[must_use]
+    pub fn has_room_for(&self, plan: &MergePlan, reserve: u64) -> bool {
+        let Directory { disk, dir, .. } = &*self.directory;
+        let free = disk.free_bytes(dir).unwrap_or(u64::MAX);
+        let live = self.liveness.as_ref().and_then(|liveness| liveness.live_rows(plan.family));
+        let bytes = match live {
+            Some(live) if plan.whole => {
+                let view = self.version.view(plan.family);
+                let rows: u64 = view.runs.iter().map(|run| run.puts()).sum();
+                let part = live.min(rows) as f64 / rows.max(1) as f64;
+                (plan.bytes as f64 * part) as u64
+            }
+            _ => plan.bytes,
+        };
+        free >= bytes.saturating_add(reserve)
+    }
+
     /// Runs that cannot be merged without losing what their damaged blocks held. Damage at or below
     /// the floor is in nobody's way: what stood there is dead, and not read.
     fn damaged_runs(&self, family: Family) -> BTreeSet<u64> {

@@ -167,3 +167,23 @@ fn a_first_start_without_space_says_so() {
     assert_eq!(opened.journal.room(), Room::ReserveOnly);
     append(opened.journal.as_mut(), 1, LEN).unwrap();
 }
+
+/// Goal: more spares than the reserve needs are given back when asked for. Method: as many as a trim
+/// leaves.
+#[test]
+fn spares_beyond_the_reserve_can_be_given_back() {
+    let disk = SimDisk::new();
+    let mut journal = open(&disk, ALWAYS).unwrap().journal;
+    let mut at = journal.end();
+    for number in 1..=6 {
+        append(journal.as_mut(), number, LEN).unwrap();
+        at = journal.roll().unwrap();
+    }
+    journal.trim(at).unwrap();
+    assert!(journal.stats().spares > 2);
+    journal.shed_spares();
+    let stats = journal.stats();
+    assert_eq!((stats.spares, stats.disk_bytes), (1, 2 * SEGMENT));
+    assert_eq!(disk.used_bytes(), stats.disk_bytes);
+    assert_eq!(journal.room(), Room::Plenty);
+}

@@ -65,18 +65,24 @@ mod tests {
     /// than there was room for. Method: pieces of odd lengths, compared with all of them in one.
     #[test]
     fn everything_comes_out_in_order() {
-        let room = 4 * DIRECT_ALIGN;
-        let all: Vec<u8> = (0..80 * DIRECT_ALIGN).map(|at| (at / 5) as u8).collect();
+        let room = 16 * DIRECT_ALIGN;
+        let all: Vec<u8> = (0..400 * DIRECT_ALIGN).map(|at| (at / 5) as u8).collect();
         let mut gathered = Gathered::new(&all[..10], room);
         let (mut taken, mut written, mut large) = (10, Vec::new(), 0);
-        for piece in [3_000, 5_000, 1, 9_000, 90_000, 4_096].into_iter().cycle().take(12) {
+        for piece in [3_000, 4_000, 1, 2_000]
+            .repeat(20)
+            .into_iter()
+            .chain([300_000, 4_000])
+            .cycle()
+            .take(170)
+        {
             gathered.end().extend_from_slice(&all[taken..taken + piece]);
             taken += piece;
             if gathered.len() >= room {
                 let whole = gathered.whole();
-                large += usize::from(whole.len() > 2 * room);
+                large += usize::from(whole.len() > 4 * room);
                 assert!(
-                    whole.len() > 2 * room || whole.as_ptr().addr().is_multiple_of(DIRECT_ALIGN)
+                    whole.len() > 4 * room || whole.as_ptr().addr().is_multiple_of(DIRECT_ALIGN)
                 );
                 assert_eq!(whole.len() % DIRECT_ALIGN, 0);
                 written.extend_from_slice(whole);
