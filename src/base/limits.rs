@@ -74,6 +74,11 @@ pub const SUBSCRIPTION_BYTES_IN_FLIGHT_MAX: usize = 8 * 1024 * 1024;
 pub const OUTBOX_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Most destinations.
 pub const DESTINATIONS_MAX: usize = 100_000;
+/// What small state may take in a checkpoint, bytes: destinations, durable subscriptions, outcomes.
+pub const SMALL_STATE_BYTES: u64 = 8 * 1024 * 1024;
+/// The part of it that destinations and durable subscriptions may take, bytes: what the outcomes, of
+/// 18 bytes each, and the counters leave. Beyond it no new ones are taken.
+pub const SMALL_STATE_BYTES_MAX: u64 = SMALL_STATE_BYTES - OUTCOMES_REMEMBERED as u64 * 18 - 64;
 /// Most entries of one page of `list` and `fetch`.
 pub const PAGE_ITEMS_MAX: usize = 1_000;
 /// Most body bytes of one page of `fetch`.

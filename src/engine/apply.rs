@@ -64,11 +64,16 @@ impl Engine {
                 let cursor = Cursor::at(next_offset);
                 let name = name.into();
                 let handed = Handed::default();
-                let durable = Durable { destination, name, cursor, attached: false, handed };
-                self.durables.insert(subscription, durable);
+                let (attached, counted_bytes) = (false, 0);
+                let durable =
+                    Durable { destination, name, cursor, attached, handed, counted_bytes };
+                let before = self.durables.insert(subscription, durable);
+                self.small_bytes -= before.map_or(0, |durable| durable.counted_bytes);
+                self.recount_durable(subscription);
             }
             Event::SubscriptionDeleted { subscription } => {
                 if let Some(gone) = self.durables.remove(&subscription) {
+                    self.small_bytes -= gone.counted_bytes;
                     self.durable_names.remove(&(gone.destination, gone.name));
                 }
             }
@@ -81,12 +86,14 @@ impl Engine {
                     }
                     durable.cursor.add(from, to);
                 }
+                self.recount_durable(subscription);
             }
             Event::TopicTrimmed { destination, before } => self.apply_trimmed(destination, before),
             Event::HandedOut { destination, lane, to } => {
                 if let Some(destination) = self.destination_mut(destination) {
                     destination.queue.consumed_to(lane, to);
                 }
+                self.recount(destination);
             }
             Event::Finished { id, state } => self.outcomes.set(id, state),
         }
@@ -99,8 +106,11 @@ impl Engine {
         if self.destinations.len() <= at {
             self.destinations.resize_with(at + 1, || None);
         }
-        self.destinations[at] = Some(Box::new(Destination::new(id, name.clone(), kind)));
+        let new = Box::new(Destination::new(id, name.clone(), kind));
+        let before = self.destinations[at].replace(new);
+        self.small_bytes -= before.map_or(0, |destination| destination.counted_bytes);
         self.names.insert(name, id);
+        self.recount(id);
     }
 
     fn apply_deleted(&mut self, id: DestinationId) {
@@ -109,6 +119,7 @@ impl Engine {
         };
         self.last_named = None;
         self.names.remove(&gone.name);
+        self.small_bytes -= gone.counted_bytes;
         if gone.scheduled > 0 {
             self.drop_scheduled_of(id);
         }
@@ -380,5 +391,6 @@ impl Engine {
             destination.topic.bytes = destination.topic.bytes.saturating_sub(bytes);
             destination.less_ready(count);
         }
+        self.recount(id);
     }
 }

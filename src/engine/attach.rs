@@ -169,6 +169,7 @@ impl Engine {
                 "too many durable subscriptions; delete some that are not used",
             ));
         }
+        self.check_small_for_durable(name)?;
         let subscription = self.next_subscription;
         let created = Event::SubscriptionCreated { subscription, destination, name, next_offset };
         self.emit(&created, sink);

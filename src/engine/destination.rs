@@ -37,6 +37,8 @@ pub(super) struct Destination {
     pub(super) waiting: VecDeque<SlotId>,
     /// It stands in the engine's list of destinations with something to do.
     pub(super) active: bool,
+    /// Its part of the engine's count of small state, bytes.
+    pub(super) counted_bytes: u64,
 }
 
 impl Destination {
@@ -54,6 +56,7 @@ impl Destination {
             subscribers: Vec::new(),
             waiting: VecDeque::new(),
             active: false,
+            counted_bytes: 0,
         }
     }
 
@@ -89,6 +92,8 @@ pub(super) struct Queue {
     marks: Option<Box<[Marks; LANES]>>,
     /// Lanes that have something, in memory or below.
     occupied: u16,
+    /// Lanes that have or had something: a checkpoint may have to name them.
+    used: u16,
     returned: BTreeSet<(u8, Key)>,
     picks: u32,
     len: u64,
@@ -137,6 +142,7 @@ impl Queue {
         let lane = usize::from(priority.min(limits::PRIORITY_MAX));
         self.lanes[lane].push_back(sequence);
         self.occupied |= 1 << lane;
+        self.used |= 1 << lane;
         self.len += 1;
     }
 
@@ -252,6 +258,11 @@ impl Queue {
         }
     }
 
+    /// How many lanes a checkpoint may have to name.
+    pub(super) fn lanes_used(&self) -> u32 {
+        self.used.count_ones()
+    }
+
     pub(super) fn marks(&mut self, lane: u8) -> &mut Marks {
         &mut self.marks.get_or_insert_default()[usize::from(lane.min(limits::PRIORITY_MAX))]
     }
@@ -285,6 +296,7 @@ impl Queue {
     pub(super) fn consumed_to(&mut self, lane: u8, position: u64) {
         let marks = self.marks(lane);
         marks.handed_to = marks.handed_to.max(position);
+        self.used |= 1 << lane.min(limits::PRIORITY_MAX);
         self.settle(usize::from(lane.min(limits::PRIORITY_MAX)));
     }
 
@@ -297,6 +309,7 @@ impl Queue {
 
     /// Everything below up to this position was read back; `end`: and there is no more.
     pub(super) fn thawed_to(&mut self, lane: u8, position: u64, end: bool) {
+        self.used |= 1 << lane.min(limits::PRIORITY_MAX);
         let marks = self.marks(lane);
         marks.thawed_to = marks.thawed_to.max(position);
         if end {

@@ -158,6 +158,7 @@ impl Engine {
                 self.grown.push(id);
             }
         }
+        self.recount(id);
         self.activate(id);
     }
 

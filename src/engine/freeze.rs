@@ -16,7 +16,7 @@ use super::subscription::Role;
 use super::topic::Chunk;
 
 /// Messages of a topic that lie below are dropped so many at a time.
-const CHUNK: u64 = 4096;
+pub(super) const CHUNK: u64 = 4096;
 
 /// What a flush leaves behind in memory. It is freed little by little, and on the thread that
 /// allocated it, where allocators give memory back at once.
@@ -156,7 +156,7 @@ impl Engine {
     }
 
     /// The small state as events, without outcomes and open messages.
-    fn small_state(
+    pub(super) fn small_state(
         &self,
         open: &[(u64, Entry)],
         encode: &dyn Fn(&Event<'_>, &mut Vec<u8>),
@@ -241,6 +241,7 @@ impl Engine {
                 let chunks = by_topic.remove(&id).unwrap_or_default();
                 destination.topic.frozen_lies_below(&chunks);
             }
+            self.recount(id);
             self.activate(id);
         }
         Some(remains)

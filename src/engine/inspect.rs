@@ -192,6 +192,7 @@ impl Engine {
             ("dedup_ids", self.dedup.active_len() as u64),
             ("held_back", self.held.iter().map(|set| set.len() as u64).sum()),
             ("message_memory_bytes", self.memory_bytes),
+            ("small_state_bytes", self.small_bytes),
             ("wheel_memory_bytes", self.wheel.memory_bytes() as u64),
             ("next_sequence", self.next_sequence),
             ("produced_total", t.produced),

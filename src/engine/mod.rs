@@ -30,6 +30,7 @@ mod messages;
 mod publish;
 mod restore;
 mod schedule;
+mod small;
 mod subscription;
 mod thaw;
 mod topic;
@@ -150,6 +151,8 @@ pub struct Engine {
     next_subscription: u32,
     /// Content and overhead of all live messages.
     memory_bytes: u64,
+    /// What destinations and durable subscriptions take in a checkpoint, at most.
+    small_bytes: u64,
     totals: Totals,
 }
 
@@ -196,6 +199,7 @@ impl Engine {
             next_position: 1,
             next_subscription: 1,
             memory_bytes: 0,
+            small_bytes: 0,
             totals: Totals::default(),
         }
     }

@@ -183,6 +183,7 @@ impl Engine {
         if self.names.len() >= self.config.max_destinations {
             return Err(Code::TooManyDestinations.into());
         }
+        self.check_small_for_destination(name)?;
         let id = DestinationId(self.destinations.len() as u32);
         self.emit(&Event::DestinationCreated { destination: id, name }, sink);
         Ok(id)

@@ -62,12 +62,14 @@ impl Engine {
                     (marks.handed_to, marks.cold_to) = (handed_to, cold_to);
                     destination.queue.thawed_to(lane, handed_to, false);
                 }
+                self.recount(destination);
             }
             Event::ChunkRestored { destination, end, bytes, since_mono_ms } => {
                 if let Some(destination) = self.destination_mut(destination) {
                     destination.topic.bytes += bytes;
                     destination.topic.chunks.push_back(Chunk { end, bytes, since_mono_ms });
                 }
+                self.recount(destination);
             }
             Event::Restored { id, .. } => self.apply_open(id, event),
             _ => {}

@@ -21,6 +21,8 @@ pub(super) struct Durable {
     pub(super) attached: bool,
     /// What it was handed in this run, by earlier sessions.
     pub(super) handed: Handed,
+    /// Its part of the engine's count of small state, bytes.
+    pub(super) counted_bytes: u64,
 }
 
 /// What earlier sessions of a durable subscription may have seen; soft. Two numbers instead of a

@@ -3,11 +3,15 @@
 use std::collections::BTreeMap;
 
 use super::super::Engine;
+use super::super::freeze::CHUNK;
+use super::super::small::CHUNK_BYTES;
 use super::super::subscription::{Role, Subscription};
 use super::super::topic::Kept;
+use crate::base::event::Event;
 use crate::base::id::DestinationId;
 use crate::base::lifecycle::State;
 use crate::base::stored::{Place, Want};
+use crate::codec::event;
 use crate::sim::SimStore;
 
 /// Counters against what they count.
@@ -21,6 +25,7 @@ struct Count {
 /// Checks one engine.
 pub(super) fn check(engine: &Engine, below: &SimStore) {
     counters(engine, below);
+    small_state(engine);
     for (id, destination) in
         engine.destinations.iter().flatten().map(|destination| (destination.id, destination))
     {
@@ -39,6 +44,31 @@ pub(super) fn check(engine: &Engine, below: &SimStore) {
             }
         }
     }
+}
+
+/// What a checkpoint says of destinations and durable subscriptions is not more than was counted, and
+/// the count is the sum of its parts.
+fn small_state(engine: &Engine) {
+    let said = engine.small_state(&[], &|event, out| event::encode(event, out)).len() as u64;
+    let topics = engine.destinations.iter().flatten();
+    let in_memory: u64 = topics.map(|d| (d.topic.log.len() as u64).div_ceil(CHUNK)).sum();
+    let mut counters = Vec::new();
+    let none = Event::Counters {
+        next_sequence: 0,
+        next_destination: 0,
+        next_subscription: 0,
+        next_position: 0,
+    };
+    event::encode(&none, &mut counters);
+    let said = said - counters.len() as u64 + in_memory * CHUNK_BYTES;
+    assert!(
+        said <= engine.small_bytes,
+        "{said} bytes of small state, {} counted",
+        engine.small_bytes
+    );
+    let destinations = engine.destinations.iter().flatten().map(|d| d.counted_bytes);
+    let durables = engine.durables.values().map(|durable| durable.counted_bytes);
+    assert_eq!(engine.small_bytes, destinations.chain(durables).sum::<u64>());
 }
 
 fn counters(engine: &Engine, below: &SimStore) {

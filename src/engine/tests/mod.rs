@@ -10,4 +10,5 @@ mod queue;
 mod random;
 mod rig;
 mod schedule;
+mod small;
 mod topic;
