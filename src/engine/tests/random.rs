@@ -648,6 +648,7 @@ fn run_damaged(ops: Vec<Op>) {
         let mut engine = walk.rig.replayed_without(at);
         engine.finish_replay();
         let mut rig = walk.rig.with_engine(engine);
+        rig.lossy = true;
         rig.now = Now::all(rig.now.engine_ms + 2 * DELAY_MAX_MS);
         for (number, name) in (1..).zip(NAMES) {
             rig.step(vec![(A, subscribe_for(number, name, 100, 60_000))]);
