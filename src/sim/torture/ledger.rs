@@ -320,3 +320,114 @@ impl Ledger {
 pub(super) fn wall_ms() -> u64 {
     OsClock.wall_ns() / 1_000_000
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(sequence: u64) -> MessageId {
+        MessageId::new(1, 0, sequence)
+    }
+
+    /// A ledger that was told `told` about one message of a queue with this number and id.
+    fn after(told: impl FnOnce(&mut Ledger, u64, MessageId)) -> Vec<String> {
+        let mut ledger = Ledger::new();
+        let number = ledger.sending(Place::Queue, 0);
+        told(&mut ledger, number, id(7));
+        ledger.violations
+    }
+
+    /// Goal: each broken promise is seen. Method: one message, and for each promise the shortest
+    /// story that breaks it; the violation says so.
+    #[test]
+    fn each_broken_promise_is_seen() {
+        let far = MessageId::new(wall_ms() + 3_600_000, 0, 1);
+        let stories: [(&str, Vec<String>); 9] = [
+            (
+                "is lost",
+                after(|ledger, number, id| {
+                    ledger.accepted(number, id);
+                    ledger.rest();
+                }),
+            ),
+            (
+                "ms early",
+                after(|ledger, number, _| {
+                    ledger.accepted(number, far);
+                    ledger.delivered(number, Place::Queue, far, 1);
+                }),
+            ),
+            (
+                "was cancelled",
+                after(|ledger, number, id| {
+                    ledger.accepted(number, id);
+                    ledger.cancelling(number);
+                    ledger.cancel_answered(number, true, State::Cancelled);
+                    ledger.delivered(number, Place::Queue, id, 1);
+                }),
+            ),
+            (
+                "was acknowledged before",
+                after(|ledger, number, id| {
+                    ledger.delivered(number, Place::Queue, id, 1);
+                    ledger.ack_answered(number, true, State::Acknowledged);
+                    ledger.delivered(number, Place::Queue, id, 2);
+                }),
+            ),
+            (
+                "as if for the first time",
+                after(|ledger, number, id| {
+                    ledger.delivered(number, Place::Queue, id, 1);
+                    ledger.delivered(number, Place::Queue, id, 1);
+                }),
+            ),
+            (
+                "came again after it was over",
+                after(|ledger, number, id| {
+                    ledger.delivered(number, Place::Queue, id, 1);
+                    ledger.rest();
+                    ledger.delivered(number, Place::Queue, id, 2);
+                }),
+            ),
+            ("never sent", after(|ledger, _, id| ledger.delivered(99, Place::Queue, id, 1))),
+            (
+                "came as",
+                after(|ledger, number, own| {
+                    ledger.accepted(number, own);
+                    ledger.delivered(number, Place::Queue, id(8), 1);
+                }),
+            ),
+            (
+                "came from /topic/kill",
+                after(|ledger, number, id| ledger.delivered(number, Place::Topic, id, 1)),
+            ),
+        ];
+        for (wanted, found) in stories {
+            assert!(found.len() == 1 && found[0].contains(wanted), "{wanted}: {found:?}");
+        }
+    }
+
+    /// Goal: what was purged must not come; what nobody was told about may or may not. Method: a
+    /// purge with and without an answer, and a cancel without.
+    #[test]
+    fn what_was_not_answered_may_be_either() {
+        let mut ledger = Ledger::new();
+        let first = ledger.sending(Place::Side, 0);
+        let cancelled = ledger.sending(Place::Queue, 0);
+        for number in [first, cancelled] {
+            ledger.accepted(number, id(number));
+        }
+        ledger.cancelling(cancelled);
+        ledger.purging();
+        ledger.rest();
+        assert!(ledger.violations.is_empty(), "{:?}", ledger.violations);
+        let second = ledger.sending(Place::Side, 0);
+        ledger.purging();
+        ledger.delivered(second, Place::Side, id(3), 1);
+        assert!(ledger.violations.is_empty(), "{:?}", ledger.violations);
+        ledger.purged(1);
+        ledger.delivered(second, Place::Side, id(3), 2);
+        assert_eq!(ledger.violations.len(), 1, "{:?}", ledger.violations);
+        assert!(ledger.records.len() == 1 && ledger.backlog() == 0);
+    }
+}

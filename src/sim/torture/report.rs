@@ -70,7 +70,7 @@ impl fmt::Display for Report {
         writeln!(f, "accepted         {accepted}, and {unknown} unanswered, {refused} refused")?;
         writeln!(
             f,
-            "delivered        {delivered}, in {deliveries} deliveries, {redelivered} again"
+            "delivered        {delivered}, in {deliveries} deliveries, {redelivered} marked as again"
         )?;
         writeln!(f, "acknowledged     {acknowledged}")?;
         writeln!(f, "cancelled        {cancelled}")?;
