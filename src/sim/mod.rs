@@ -13,6 +13,7 @@ pub mod random;
 pub mod report;
 pub mod store;
 pub mod swarm;
+pub mod torture;
 pub mod world;
 
 pub use clock::SimClock;

@@ -1,0 +1,335 @@
+//! The kill loop: the real server on a real disk, real clients, and a ledger of what was
+//! acknowledged to them. The server is killed, stopped and held up at random moments, started
+//! again with other settings, and what it answers and delivers is held against the ledger.
+//!
+//! A kill leaves the page cache alone: this is about crashes of the process and about real threads,
+//! sockets and files. Loss of power is the simulated disk's matter.
+
+mod ledger;
+mod load;
+mod report;
+mod server;
+
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use rustix::process::Signal;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use self::ledger::{Ledger, Place};
+use self::load::Shared;
+pub use self::report::{Counts, Report};
+use self::server::{Server, Start};
+use crate::sim::random::Random;
+
+/// Lives between two rests.
+const LIVES_A_REST: u64 = 40;
+/// Longest time until everything is at rest; delays are far shorter.
+const REST_PATIENCE: Duration = Duration::from_secs(120);
+
+/// When the loop ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// After so many kills.
+    Kills(u64),
+    /// After so long, and the rest that follows.
+    Time(Duration),
+}
+
+/// What is done to the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cruelty {
+    /// SIGKILL, with one choice of settings.
+    Kills,
+    /// Also SIGTERM, SIGSTOP, kills while it starts, any settings, more or fewer clients.
+    All,
+    /// All of that, and system calls that fail: needs `strace`.
+    WriteErrors,
+}
+
+/// How the loop runs.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The server's binary.
+    pub server: PathBuf,
+    /// Directory for the data and the last log; created when missing, and kept.
+    pub home: PathBuf,
+    /// Seed of what is random here. When something happens is up to the machine all the same.
+    pub seed: u64,
+    /// When it ends.
+    pub until: Until,
+    /// What is done.
+    pub cruelty: Cruelty,
+    /// Tell about each rest on standard error.
+    pub talk: bool,
+}
+
+/// Why the loop could not run; what the server does wrong is in the report.
+#[derive(Debug, thiserror::Error)]
+pub enum TortureError {
+    /// The process, its files or its signals could not be had.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+}
+
+fn failed(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> TortureError {
+    let what = what.into();
+    move |source| TortureError::Io { what, source }
+}
+
+/// Runs the loop; it ends early, behind the life in which it happened, with a violation.
+///
+/// # Errors
+/// [`TortureError`], when there is no server to be started or no directory to be had.
+pub fn run(options: &Options) -> Result<Report, TortureError> {
+    std::fs::create_dir_all(&options.home).map_err(failed(options.home.display().to_string()))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(failed("cannot start threads"))?;
+    let begun = Instant::now();
+    let mut torture = Torture {
+        options,
+        ledger: Arc::new(Mutex::new(Ledger::new())),
+        random: Random::new(options.seed, "torture"),
+        begun,
+    };
+    runtime.block_on(torture.run())?;
+    let ledger = torture.ledger.lock();
+    let violations = ledger.violations().to_vec();
+    Ok(Report { took: begun.elapsed(), counts: ledger.counts, violations })
+}
+
+struct Torture<'a> {
+    options: &'a Options,
+    ledger: Shared,
+    random: Random,
+    begun: Instant,
+}
+
+/// How a life ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Kill,
+    KillWhileStarting,
+    Stop,
+    /// By itself, on a write error; by a kill when none has come.
+    Fault,
+}
+
+impl Torture<'_> {
+    async fn run(&mut self) -> Result<(), TortureError> {
+        let mut since_rest = 0;
+        loop {
+            let counts = self.ledger.lock().counts;
+            let over = match self.options.until {
+                Until::Kills(kills) => counts.kills >= kills,
+                Until::Time(time) => self.begun.elapsed() >= time,
+            };
+            since_rest += 1;
+            let full = self.ledger.lock().is_full();
+            if over || full || since_rest > LIVES_A_REST {
+                since_rest = 0;
+                self.life_of_rest().await?;
+            } else {
+                self.life().await?;
+            }
+            let ledger = self.ledger.lock();
+            if over || !ledger.violations().is_empty() {
+                return Ok(());
+            }
+            if self.options.talk && since_rest == 0 {
+                let Counts { lives, accepted, deliveries, .. } = ledger.counts;
+                let s = self.begun.elapsed().as_secs();
+                eprintln!("{s} s: {lives} lives, {accepted} accepted, {deliveries} deliveries");
+            }
+        }
+    }
+
+    /// Clients at work, and an end.
+    async fn life(&mut self) -> Result<(), TortureError> {
+        let end = self.choose_end();
+        let fault = (end == End::Fault).then(|| self.choose_fault());
+        let mut server = self.spawn(fault.as_deref())?;
+        if end == End::KillWhileStarting {
+            sleep(Duration::from_millis(self.random.below(120))).await;
+            let status = server.kill().map_err(failed("kill"))?;
+            self.ledger.lock().counts.early_kills += 1;
+            self.judge_end(&server, End::Kill, status);
+            return Ok(());
+        }
+        let mut tasks = JoinSet::new();
+        match server.ready().await {
+            Ok(address) => self.start_load(&mut tasks, &address),
+            // It may have met its write error while it started.
+            Err(_) if end == End::Fault => {}
+            Err(why) => {
+                self.ledger.lock().violation(format!("the server {why}"));
+                return Ok(());
+            }
+        }
+        // The moment of the end is what is random here; nothing waits for it to have passed.
+        self.sleep(100, 1_000).await;
+        if end != End::Fault && self.options.cruelty != Cruelty::Kills && self.random.percent(15) {
+            server.signal(Signal::STOP).map_err(failed("SIGSTOP"))?;
+            self.sleep(20, 500).await;
+            server.signal(Signal::CONT).map_err(failed("SIGCONT"))?;
+            self.ledger.lock().counts.pauses += 1;
+            self.sleep(0, 300).await;
+        }
+        self.end_life(&mut server, end).await?;
+        self.join(tasks).await;
+        Ok(())
+    }
+
+    /// Consumers alone, until nothing is left and everything can be judged.
+    async fn life_of_rest(&mut self) -> Result<(), TortureError> {
+        let mut server = self.spawn(None)?;
+        let address = match server.ready().await {
+            Ok(address) => address,
+            Err(why) => {
+                self.ledger.lock().violation(format!("the server {why}"));
+                return Ok(());
+            }
+        };
+        let mut tasks = JoinSet::new();
+        for place in [Place::Queue, Place::Queue, Place::Queue, Place::Topic, Place::Side] {
+            self.start_consumer(&mut tasks, &address, place);
+        }
+        let rest = load::rest(&address, &self.ledger, REST_PATIENCE).await;
+        {
+            let mut ledger = self.ledger.lock();
+            match rest {
+                Ok(()) => ledger.rest(),
+                Err(why) => ledger.violation(why),
+            }
+        }
+        let end = if self.options.cruelty == Cruelty::Kills { End::Kill } else { End::Stop };
+        self.end_life(&mut server, end).await?;
+        self.join(tasks).await;
+        Ok(())
+    }
+
+    fn choose_end(&mut self) -> End {
+        let dice = self.random.below(100);
+        match self.options.cruelty {
+            Cruelty::Kills => End::Kill,
+            Cruelty::WriteErrors if dice < 20 => End::Fault,
+            _ if dice < 65 => End::Kill,
+            _ if dice < 80 => End::KillWhileStarting,
+            _ => End::Stop,
+        }
+    }
+
+    /// Writes of the journal, or syncs of the store.
+    fn choose_fault(&mut self) -> String {
+        let (call, first) = if self.random.percent(70) {
+            ("pwrite64", 1 + self.random.below(600))
+        } else {
+            ("fdatasync", 1 + self.random.below(10))
+        };
+        format!("inject={call}:error=EIO:when={first}+")
+    }
+
+    fn spawn(&mut self, fault: Option<&str>) -> Result<Server, TortureError> {
+        // Little memory and a short journal: written out as often as can be, so that kills come in
+        // the middle of that too.
+        let (memory, tail) = match self.options.cruelty {
+            Cruelty::Kills => (16, 1),
+            _ => (*self.random.pick(&[16, 16, 24, 64]), *self.random.pick(&[1, 1, 2, 8])),
+        };
+        let settings = [format!("memory_mib={memory}"), format!("journal_tail_mib={tail}")];
+        let Options { server: binary, home, .. } = self.options;
+        self.ledger.lock().counts.lives += 1;
+        Server::spawn(&Start { binary, home, settings: &settings, fault })
+            .map_err(failed(format!("cannot start {}", binary.display())))
+    }
+
+    fn start_load(&mut self, tasks: &mut JoinSet<()>, address: &str) {
+        let kind = self.options.cruelty == Cruelty::Kills;
+        let (producers, consumers) =
+            if kind { (3, 2) } else { (1 + self.random.below(4), 1 + self.random.below(3)) };
+        for _ in 0..consumers {
+            self.start_consumer(tasks, address, Place::Queue);
+        }
+        self.start_consumer(tasks, address, Place::Topic);
+        for _ in 0..producers {
+            tasks.spawn(load::produce(address.into(), self.ledger.clone(), self.fork()));
+        }
+        tasks.spawn(load::change(address.into(), self.ledger.clone(), self.fork()));
+        tasks.spawn(load::purge(address.into(), self.ledger.clone(), self.fork()));
+    }
+
+    fn start_consumer(&mut self, tasks: &mut JoinSet<()>, address: &str, place: Place) {
+        tasks.spawn(load::consume(address.into(), self.ledger.clone(), place, self.fork()));
+    }
+
+    fn fork(&mut self) -> Random {
+        Random::new(self.random.next(), "client")
+    }
+
+    async fn sleep(&mut self, from_ms: u64, to_ms: u64) {
+        sleep(Duration::from_millis(from_ms + self.random.below(to_ms - from_ms))).await;
+    }
+
+    /// Ends the server, and holds how it ended against what it should.
+    async fn end_life(&mut self, server: &mut Server, end: End) -> Result<(), TortureError> {
+        if let Some(status) = server.ended().map_err(failed("wait"))? {
+            self.judge_end(server, end, status);
+            return Ok(());
+        }
+        let (end, status) = match end {
+            End::Kill | End::KillWhileStarting => (End::Kill, server.kill()),
+            // The error has not come, or not where it must end the server.
+            End::Fault => (End::Kill, server.kill()),
+            End::Stop => {
+                server.signal(Signal::TERM).map_err(failed("SIGTERM"))?;
+                let ended = server.end().await;
+                if ended.is_err() {
+                    self.ledger.lock().violation("the server did not stop on SIGTERM".into());
+                    return Ok(());
+                }
+                (End::Stop, ended)
+            }
+        };
+        let status = status.map_err(failed("wait"))?;
+        let mut ledger = self.ledger.lock();
+        ledger.counts.kills += u64::from(end == End::Kill);
+        ledger.counts.stops += u64::from(end == End::Stop);
+        drop(ledger);
+        self.judge_end(server, end, status);
+        Ok(())
+    }
+
+    fn judge_end(&self, server: &Server, end: End, status: std::process::ExitStatus) {
+        let mut ledger = self.ledger.lock();
+        let log = server.log();
+        let good = match end {
+            End::Kill | End::KillWhileStarting => status.signal() == Some(Signal::KILL.as_raw()),
+            End::Stop => status.success(),
+            End::Fault => status.code() == Some(1),
+        };
+        ledger.counts.faults += u64::from(end == End::Fault && good);
+        if !good || log.contains("panicked at") {
+            ledger.violation(format!("the server ended with {status}, wanted: {end:?}; {log}"));
+        }
+    }
+
+    async fn join(&self, mut tasks: JoinSet<()>) {
+        while let Some(ended) = tasks.join_next().await {
+            if let Err(error) = ended {
+                self.ledger.lock().violation(format!("a client: {error}"));
+            }
+        }
+    }
+}
