@@ -287,6 +287,7 @@ fn checkpoint() -> Vec<Event<'static>> {
         },
         Event::LaneRestored { destination, lane: 4, handed_to: 5, cold_to: 6 },
         Event::ChunkRestored { destination, end: 4, bytes: 5, since_mono_ms: 6 },
+        Event::LineRestored { steady_to_ms: 7 },
         Event::HandedOut { destination, lane: 4, to: 5 },
         restored(State::Scheduled, ClockKind::Mono),
         restored(State::Dead, ClockKind::Wall),
@@ -312,7 +313,6 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
         meta: BatchMeta {
             now: Now { mono_ms: 1, wall_ms: 2, engine_ms: 3 },
             fired_to: Key { due_ms: 4, sequence: 5 },
-            released: [6, 7],
         },
     };
     let frame = |header: &FrameHeader, payload: &[u8]| {

@@ -9,17 +9,14 @@ use crate::base::time::{ClockKind, Now};
 
 /// What a batch says beside its events.
 ///
-/// To apply a batch: fire everything in the wheel up to and including `fired_to`, release as many
-/// held-back messages as `released` says, then apply the events in order.
+/// To apply a batch: fire everything in the wheel up to and including `fired_to`, then apply the
+/// events in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct BatchMeta {
     /// The time the batch was decided at.
     pub now: Now,
     /// Firing watermark after this batch: nothing at or below it is left in the wheel.
     pub fired_to: Key,
-    /// Held-back messages that this batch made ready, in key order: first those on the monotonic
-    /// clock, then those on the wall clock. Those of deleted destinations do not count.
-    pub released: [u32; 2],
 }
 
 /// What operators have decided about a destination. All zero, as it begins, restricts nothing.
@@ -276,7 +273,12 @@ pub enum Event<'a> {
         /// When the youngest came, on the monotonic line, ms.
         since_mono_ms: u64,
     },
-    /// Checkpoint: a message that is not in the store because it was handed out or held back.
+    /// Checkpoint: up to where the engine line goes on at full pace.
+    LineRestored {
+        /// Up to there, ms.
+        steady_to_ms: u64,
+    },
+    /// Checkpoint: a message that is not in the store because it was handed out.
     Restored {
         /// Its id.
         id: MessageId,
@@ -294,7 +296,8 @@ pub enum Event<'a> {
         expires_mono_ms: u64,
         /// Failed deliveries so far.
         failures: u16,
-        /// Once fired: its offset on a topic, its position in a queue.
+        /// Once fired: its offset on a topic, its position in a queue. While scheduled: the due time of
+        /// its key when it was put back, ms, or 0.
         offset: u64,
         /// Encoded content.
         content: &'a [u8],

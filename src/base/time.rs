@@ -20,15 +20,15 @@ pub fn delay_level_ms(level: u64) -> Option<u64> {
 /// - `mono_ms` is anchored to the wall at first start and driven by a monotonic clock. It judges
 ///   "after" delays, acknowledgement deadlines and expiry, and never goes backward.
 /// - `wall_ms` is the trusted wall clock. It judges "at" times, and may step either way.
-/// - `engine_ms` is the highest value either has ever shown. It drives the wheel. A message whose
-///   own clock lags behind the engine line is held back when it fires, so it is never early.
+/// - `engine_ms` is never behind either and never goes backward. It drives the wheel. A message whose
+///   own clock lags behind the engine line is put back when it fires, so it is never early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Now {
     /// Monotonic line.
     pub mono_ms: u64,
     /// Trusted wall clock.
     pub wall_ms: u64,
-    /// `max` over all readings so far; drives the wheel.
+    /// Drives the wheel; see [`line_after`].
     pub engine_ms: u64,
 }
 
@@ -39,6 +39,32 @@ impl Now {
         Self { mono_ms: ms, wall_ms: ms, engine_ms: ms }
     }
 
+    /// The next reading, of clocks that show this now. See [`line_after`].
+    #[must_use]
+    pub fn then(&self, mono_ms: u64, wall_ms: u64, steady_to_ms: u64) -> Self {
+        let passed = mono_ms.saturating_sub(self.mono_ms).max(wall_ms.saturating_sub(self.wall_ms));
+        let line = line_after(self.engine_ms, passed, steady_to_ms);
+        Self { mono_ms, wall_ms, engine_ms: line.max(mono_ms).max(wall_ms) }
+    }
+
+    /// Whether the engine line is ahead of both clocks: one of them was stepped back.
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        self.engine_ms > self.mono_ms.max(self.wall_ms)
+    }
+
+    /// How long it takes until the engine line shows `due_ms` when no clock is stepped, in ms.
+    #[must_use]
+    pub fn until(&self, due_ms: u64, steady_to_ms: u64) -> u64 {
+        let ahead = due_ms.saturating_sub(self.engine_ms);
+        if !self.leads() {
+            return ahead;
+        }
+        let full = steady_to_ms.saturating_sub(self.engine_ms).min(ahead);
+        let caught_up = due_ms.saturating_sub(self.mono_ms.max(self.wall_ms));
+        (full + 2 * (ahead - full)).min(caught_up)
+    }
+
     /// The reading of one clock.
     #[must_use]
     pub fn on(&self, clock: ClockKind) -> u64 {
@@ -47,6 +73,18 @@ impl Now {
             ClockKind::Wall => self.wall_ms,
         }
     }
+}
+
+/// Where the engine line is, at least, when `passed` has gone by on a clock.
+///
+/// While it is ahead of both clocks it goes on at full pace up to `steady_to`, and at half from
+/// there, until the clocks have caught up. So it can be told now where it will be when a clock reaches
+/// a time, and a message that waits for the clock can wait for the line instead, and is never late:
+/// whatever the clocks do, the line does not come there later. In any unit of time.
+#[must_use]
+pub fn line_after(line: u64, passed: u64, steady_to: u64) -> u64 {
+    let full = steady_to.saturating_sub(line).min(passed);
+    line.saturating_add(full + (passed - full) / 2)
 }
 
 /// Which clock judges a due time.

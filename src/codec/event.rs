@@ -139,7 +139,10 @@ pub fn encode(event: &Event<'_>, out: &mut Vec<u8>) {
         Event::ChunkRestored { destination, end, bytes, since_mono_ms } => {
             w.u8(21).u32(destination.0).u64(end).u64(bytes).u64(since_mono_ms);
         }
-        // 22 to 31 are left to what the storage of messages has to say.
+        Event::LineRestored { steady_to_ms } => {
+            w.u8(22).u64(steady_to_ms);
+        }
+        // 23 to 31 are left to what the storage of messages has to say.
         Event::DestinationPurged { destination, ready, scheduled, before, spared } => {
             let ready = if ready { FLAG_READY } else { 0 };
             let scheduled = if scheduled { FLAG_SCHEDULED } else { 0 };
@@ -259,6 +262,7 @@ pub fn decode<'a>(rest: &mut &'a [u8]) -> Result<Event<'a>, EventError> {
             bytes: r.u64()?,
             since_mono_ms: r.u64()?,
         },
+        22 => Event::LineRestored { steady_to_ms: r.u64()? },
         32 => {
             let flags = r.u8()?;
             if flags & !(FLAG_READY | FLAG_SCHEDULED) != 0 {

@@ -156,10 +156,12 @@ pub fn decode_header(bytes: &[u8], segment: u64) -> Result<(FrameHeader, usize),
             }
             BatchMeta::default()
         }
+        FrameKind::Batch | FrameKind::Mark if header[88..] != [0; 8] => {
+            return Err(FrameError::Field("reserved"));
+        }
         FrameKind::Batch | FrameKind::Mark => BatchMeta {
             now: Now { mono_ms: u64_at(48), wall_ms: u64_at(56), engine_ms: u64_at(64) },
             fired_to: Key { due_ms: u64_at(72), sequence: u64_at(80) },
-            released: [u32_at(88), u32_at(92)],
         },
     };
     let header = FrameHeader {
@@ -338,8 +340,7 @@ fn encode_header(header: &FrameHeader, payload_len: usize, frame: &mut [u8]) {
     for (slot, field) in frame[16..88].chunks_exact_mut(8).zip(fields) {
         slot.copy_from_slice(&field.to_le_bytes());
     }
-    frame[88..92].copy_from_slice(&meta.released[0].to_le_bytes());
-    frame[92..96].copy_from_slice(&meta.released[1].to_le_bytes());
+    frame[88..HEADER_BYTES].fill(0);
     if let FrameKind::Gap { frames, bytes } = header.kind {
         frame[48..56].copy_from_slice(&frames.to_le_bytes());
         frame[56..64].copy_from_slice(&bytes.to_le_bytes());
@@ -361,7 +362,6 @@ mod tests {
             meta: BatchMeta {
                 now: Now { mono_ms: 1, wall_ms: 2, engine_ms: 3 },
                 fired_to: Key { due_ms: 4, sequence: 5 },
-                released: [6, 7],
             },
         }
     }
@@ -439,10 +439,7 @@ mod tests {
         let mut expected = b"PDFR\x01\0\0\0".to_vec();
         expected.extend_from_slice(&bytes[8..12]);
         expected.extend_from_slice(&3u32.to_le_bytes());
-        for field in [3u64, 41, 2, 8192, 1, 2, 3, 4, 5] {
-            expected.extend_from_slice(&field.to_le_bytes());
-        }
-        for field in [6u32, 7] {
+        for field in [3u64, 41, 2, 8192, 1, 2, 3, 4, 5, 0] {
             expected.extend_from_slice(&field.to_le_bytes());
         }
         expected.extend_from_slice(b"xyz");

@@ -13,6 +13,10 @@ const FAILED: u8 = 4;
 const MOVED: u8 = 8;
 /// The priority stands above the flags.
 const PRIORITY_SHIFT: u32 = 4;
+/// In the place of a priority: there are more flags, and the priority stands below them.
+const MORE: u8 = 15;
+/// More flags: the key says another time than the due time.
+const PUT_BACK: u8 = 16;
 
 const PLACE_SCHEDULED: u8 = 1;
 const PLACE_READY: u8 = 2;
@@ -20,12 +24,19 @@ const PLACE_READY: u8 = 2;
 /// Appends the value of a message's row.
 pub fn encode(message: &Stored<'_>, out: &mut Vec<u8>) {
     let moved = message.id.due_ms() != message.due_ms;
-    let mut head = message.priority << PRIORITY_SHIFT;
+    let put_back = match message.place {
+        Place::Scheduled(key) => key.due_ms != message.due_ms,
+        Place::Ready { .. } => false,
+    };
+    let mut head = if put_back { MORE } else { message.priority } << PRIORITY_SHIFT;
     head |= if message.clock == ClockKind::Wall { WALL } else { 0 };
     head |= if message.expires_mono_ms != 0 { EXPIRES } else { 0 };
     head |= if message.failures != 0 { FAILED } else { 0 };
     head |= if moved { MOVED } else { 0 };
     out.push(head);
+    if put_back {
+        out.push(PUT_BACK | message.priority);
+    }
     match message.place {
         Place::Scheduled(_) => put_number(u64::from(message.destination.0), out),
         Place::Ready { .. } => {
@@ -35,6 +46,9 @@ pub fn encode(message: &Stored<'_>, out: &mut Vec<u8>) {
     }
     if moved {
         put_due(message.id.due_ms(), out);
+    }
+    if put_back {
+        put_due(message.due_ms, out);
     }
     if message.expires_mono_ms != 0 {
         out.extend_from_slice(&message.expires_mono_ms.to_le_bytes());
@@ -49,7 +63,17 @@ pub fn encode(message: &Stored<'_>, out: &mut Vec<u8>) {
 #[must_use]
 pub fn decode(place: Place, shard: u16, value: &[u8]) -> Option<Stored<'_>> {
     let (&head, mut rest) = value.split_first()?;
-    let (destination, due_ms, sequence) = match place {
+    let mut priority = head >> PRIORITY_SHIFT;
+    let mut put_back = false;
+    if priority == MORE {
+        let (&more, after) = rest.split_first()?;
+        (priority, rest) = (more & 15, after);
+        put_back = more == PUT_BACK | priority && matches!(place, Place::Scheduled(_));
+        if !put_back {
+            return None;
+        }
+    }
+    let (destination, mut due_ms, sequence) = match place {
         Place::Scheduled(key) => {
             let destination = u32::try_from(take_number(&mut rest)?).ok()?;
             (DestinationId(destination), key.due_ms, key.sequence)
@@ -59,7 +83,11 @@ pub fn decode(place: Place, shard: u16, value: &[u8]) -> Option<Stored<'_>> {
             (destination, due_ms, take_number(&mut rest)?)
         }
     };
-    let id_due_ms = if head & MOVED != 0 { take_due(&mut rest)? } else { due_ms };
+    let moved_from = if head & MOVED != 0 { Some(take_due(&mut rest)?) } else { None };
+    if put_back {
+        due_ms = take_due(&mut rest)?;
+    }
+    let id_due_ms = moved_from.unwrap_or(due_ms);
     let mut expires_mono_ms = 0;
     if head & EXPIRES != 0 {
         let (bytes, after) = rest.split_first_chunk::<8>()?;
@@ -76,7 +104,7 @@ pub fn decode(place: Place, shard: u16, value: &[u8]) -> Option<Stored<'_>> {
         destination,
         due_ms,
         clock: if head & WALL != 0 { ClockKind::Wall } else { ClockKind::Mono },
-        priority: head >> PRIORITY_SHIFT,
+        priority,
         expires_mono_ms,
         failures,
         content: rest,
@@ -226,12 +254,16 @@ mod tests {
             place in place(),
             (destination, due_ms, sequence) in (any::<u32>(), 0..=DUE_MS_MAX, any::<u64>()),
             moved in proptest::option::of(0..=DUE_MS_MAX),
+            put_back in any::<bool>(),
             (wall, priority, expires_mono_ms, failures) in
                 (any::<bool>(), 0u8..10, 0u64..3, 0u16..3),
             content in proptest::collection::vec(any::<u8>(), 0..40),
         ) {
             let (due_ms, sequence, destination) = match place {
-                Place::Scheduled(key) => (key.due_ms, key.sequence, DestinationId(destination)),
+                Place::Scheduled(key) => {
+                    let due_ms = if put_back { due_ms } else { key.due_ms };
+                    (due_ms, key.sequence, DestinationId(destination))
+                }
                 Place::Ready { destination, .. } => (due_ms, sequence, destination),
             };
             let message = Stored {

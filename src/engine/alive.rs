@@ -69,10 +69,8 @@ impl Engine {
             if self.destination(entry.destination).is_none() {
                 continue;
             }
-            match entry.state {
-                State::Scheduled => alive.scheduled = alive.scheduled.saturating_sub(1),
-                State::InFlight => {}
-                _ => alive.ready = alive.ready.saturating_sub(1),
+            if entry.state != State::InFlight {
+                alive.ready = alive.ready.saturating_sub(1);
             }
         }
         alive

@@ -30,6 +30,7 @@ impl Engine {
             Event::DestinationRestored { .. }
             | Event::LaneRestored { .. }
             | Event::ChunkRestored { .. }
+            | Event::LineRestored { .. }
             | Event::Restored { .. }
             | Event::Counters { .. } => self.apply_restored(event),
             Event::DestinationDeleted { destination } => self.apply_deleted(destination),
@@ -203,15 +204,18 @@ impl Engine {
         if at_once {
             self.make_ready(sequence);
         } else {
-            self.schedule(Key { due_ms: id.due_ms(), sequence }, clock, destination);
+            self.schedule(sequence, destination);
         }
     }
 
     /// Puts a live message among the scheduled ones.
-    pub(super) fn schedule(&mut self, key: Key, clock: ClockKind, destination: DestinationId) {
+    pub(super) fn schedule(&mut self, sequence: u64, destination: DestinationId) {
+        let Some(key) = self.messages.get(sequence).map(|entry| entry.key(sequence)) else {
+            return;
+        };
         // Below the watermark the wheel has passed; its own clock has not.
         if key <= self.fired_to {
-            self.held[clock as usize].insert(key);
+            self.put_back(sequence);
         } else {
             self.wheel.insert(key);
         }
@@ -276,12 +280,13 @@ impl Engine {
         if let Some(entry) = self.messages.get_mut(sequence) {
             entry.due_ms = due_ms;
             entry.clock = clock;
+            entry.offset = 0;
             entry.below = false;
         }
         if at_once {
             self.make_ready(sequence);
         } else {
-            self.schedule(Key { due_ms, sequence }, clock, old.destination);
+            self.schedule(sequence, old.destination);
         }
     }
 

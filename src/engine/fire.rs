@@ -2,7 +2,7 @@
 
 use crate::base::event::{BatchMeta, Event, EventSink, FailureReason};
 use crate::base::id::{DestinationId, Key, SessionId};
-use crate::base::time::{ClockKind, Now};
+use crate::base::time::{Now, line_after};
 
 use super::Engine;
 use super::destination::Destination;
@@ -12,6 +12,9 @@ use super::topic::Kept;
 
 /// Between two sweeps of all topics for messages past their age, ms.
 const SWEEP_EVERY_MS: u64 = 60_000;
+
+/// Longest time a message is put back by, ms: the clock may be put right long before it would come.
+const PUT_BACK_MAX_MS: u64 = 24 * 3_600_000;
 
 /// What firing did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -27,16 +30,6 @@ impl Engine {
     /// further than what was read from the store.
     pub fn fire(&mut self, now: Now, limit: usize) -> Fired {
         self.now = now;
-        self.released = [0; 2];
-        // What was held back was due before all that has not left the wheel: it goes first.
-        let (mut released_any, mut held_more) = (false, false);
-        for clock in [ClockKind::Mono, ClockKind::Wall] {
-            let (left, released) = self.release_held(clock, now.on(clock), limit, u32::MAX);
-            self.released[clock as usize] = released;
-            released_any |= released > 0;
-            held_more |= left == limit;
-        }
-        let limit = if held_more { 0 } else { limit };
         let mut keys = Vec::new();
         let due = Key::end_of(now.engine_ms);
         let reach = due.min(self.thawed_to);
@@ -48,11 +41,11 @@ impl Engine {
             _ => reach,
         };
         self.fired_to = self.fired_to.max(mark);
-        more |= held_more || reach < due;
+        more |= reach < due;
         for key in &keys {
             self.fire_one(*key);
         }
-        Fired { any: released_any || !keys.is_empty(), more }
+        Fired { any: !keys.is_empty(), more }
     }
 
     /// Begins a batch read from the journal: fires exactly what it says was fired. The rows of the
@@ -60,10 +53,6 @@ impl Engine {
     pub fn begin_replayed(&mut self, meta: &BatchMeta) {
         debug_assert!(self.thawed_to >= meta.fired_to, "rows are missing");
         self.now = meta.now;
-        for clock in [ClockKind::Mono, ClockKind::Wall] {
-            let count = meta.released[clock as usize];
-            self.release_held(clock, u64::MAX, usize::MAX, count);
-        }
         let mut keys = Vec::new();
         // The wheel has no limit, so nothing is left.
         let _ = self.wheel.advance(meta.fired_to, usize::MAX, &mut keys);
@@ -75,55 +64,48 @@ impl Engine {
 
     fn fire_one(&mut self, key: Key) {
         let Some(entry) = self.messages.get(key.sequence) else { return };
-        let clock = entry.clock;
-        if key.due_ms > self.now.on(clock) {
-            // The clock that judges it lags behind the engine line: hold it, never be early.
-            self.held[clock as usize].insert(key);
-            // The watermark has passed its row: from now on memory is where it is.
-            if let Some(entry) = self.messages.get_mut(key.sequence) {
-                entry.below = false;
-            }
+        if entry.due_ms > self.now.on(entry.clock) {
+            // The clock that judges it lags behind the engine line: never be early.
+            self.put_back(key.sequence);
         } else {
             self.fire_ready(key.sequence);
         }
     }
 
-    /// Lets held-back messages go, at most `limit`, until `most` became ready. Returns how many left
-    /// and how many of them became ready: one whose destination was deleted is dropped, and does
-    /// not count, because a baseline leaves it out and replay from there would let go of another.
-    fn release_held(
-        &mut self,
-        clock: ClockKind,
-        until_ms: u64,
-        limit: usize,
-        most: u32,
-    ) -> (usize, u32) {
-        let (mut left, mut ready) = (0, 0);
-        while left < limit && ready < most {
-            match self.held[clock as usize].first() {
-                Some(first) if first.due_ms <= until_ms => {}
-                _ => break,
-            }
-            if let Some(key) = self.held[clock as usize].pop_first() {
-                ready += u32::from(self.fire_ready(key.sequence));
-                left += 1;
-            }
-        }
-        (left, ready)
+    /// Schedules a message again that the wheel is done with and its clock is not: for when the
+    /// engine line will be where its clock has to be. It is kept as one that was rescheduled, so a
+    /// clock that was stepped by hours fills the store and not the memory.
+    pub(super) fn put_back(&mut self, sequence: u64) {
+        let now = self.now;
+        // The watermark has passed its row, if it has one: from now on memory is where it is.
+        let Some(entry) = self.messages.get_mut(sequence) else { return };
+        let lag = entry.due_ms.saturating_sub(now.on(entry.clock)).min(PUT_BACK_MAX_MS);
+        let line_ms = if now.leads() {
+            line_after(now.engine_ms, lag, self.steady_to_ms)
+        } else {
+            // The other clock leads. Should it be stepped back, the line goes on as planned here.
+            self.steady_to_ms = self.steady_to_ms.max(now.engine_ms + lag);
+            now.engine_ms + lag
+        };
+        entry.below = false;
+        entry.offset = line_ms.max(now.engine_ms + 1);
+        self.totals.put_back += 1;
+        self.totals.put_back_bytes += entry.memory_bytes();
+        let key = entry.key(sequence);
+        self.wheel.insert(key);
     }
 
-    /// Makes a message ready. `false`: its destination was deleted meanwhile, it is dropped.
-    fn fire_ready(&mut self, sequence: u64) -> bool {
-        let Some(entry) = self.messages.get(sequence) else { return false };
+    /// Makes a message ready. One whose destination was deleted meanwhile is dropped.
+    fn fire_ready(&mut self, sequence: u64) {
+        let Some(entry) = self.messages.get(sequence) else { return };
         let destination = entry.destination;
         let Some(destination) = self.destination_mut(destination) else {
             self.forget(sequence);
-            return false;
+            return;
         };
         destination.less_scheduled();
         self.totals.fired += 1;
         self.make_ready(sequence);
-        true
     }
 
     /// Puts a live message into its destination: as ready, or as dead among dead letters.

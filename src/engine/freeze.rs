@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::base::event::{BatchMeta, Event};
+use crate::base::event::Event;
 use crate::base::id::DestinationId;
 use crate::base::lifecycle::State;
 use crate::wheel::Wheel;
@@ -130,14 +130,14 @@ impl Engine {
             alive,
             chunks,
             state,
-            meta: BatchMeta { released: [0; 2], ..self.batch_meta() },
+            meta: self.batch_meta(),
             shard: self.shard,
         }
     }
 
-    /// Messages that are not where their row would say: out with a consumer, come back, or held.
+    /// Messages that are not where their row would say: out with a consumer, or come back.
     fn open_messages(&self) -> Vec<(u64, Entry)> {
-        let mut open: Vec<u64> = self.held.iter().flatten().map(|key| key.sequence).collect();
+        let mut open: Vec<u64> = Vec::new();
         for (slot, subscription) in self.slots.iter() {
             if matches!(subscription.role, Role::Consumer) {
                 let held = subscription.deadlines.iter().filter(|d| self.lease_holds(slot, d));
@@ -152,7 +152,7 @@ impl Engine {
         let entry = |sequence: u64| Some((sequence, self.messages.get(sequence)?.clone()));
         // What came back may have been finished since, and be there under another name no more.
         let open = open.into_iter().filter_map(entry);
-        open.filter(|(_, entry)| entry.handed || entry.state == State::Scheduled).collect()
+        open.filter(|(_, entry)| entry.handed).collect()
     }
 
     /// The small state as events, without outcomes and open messages.
@@ -162,14 +162,9 @@ impl Engine {
         encode: &dyn Fn(&Event<'_>, &mut Vec<u8>),
     ) -> Vec<u8> {
         let mut out = Vec::new();
-        let mut open_of: BTreeMap<DestinationId, (u64, u64)> = BTreeMap::new();
-        for (_, entry) in open {
-            let (scheduled, ready) = open_of.entry(entry.destination).or_default();
-            match entry.state {
-                State::Scheduled => *scheduled += 1,
-                State::InFlight => {}
-                _ => *ready += 1,
-            }
+        let mut open_of: BTreeMap<DestinationId, u64> = BTreeMap::new();
+        for (_, entry) in open.iter().filter(|(_, entry)| entry.state != State::InFlight) {
+            *open_of.entry(entry.destination).or_default() += 1;
         }
         encode(
             &Event::Counters {
@@ -180,16 +175,19 @@ impl Engine {
             },
             &mut out,
         );
+        if self.steady_to_ms > self.now.engine_ms {
+            encode(&Event::LineRestored { steady_to_ms: self.steady_to_ms }, &mut out);
+        }
         for d in self.destinations.iter().flatten() {
-            let (scheduled, ready) = open_of.get(&d.id).copied().unwrap_or_default();
+            let open = open_of.get(&d.id).copied().unwrap_or_default();
             encode(
                 &Event::DestinationRestored {
                     destination: d.id,
                     name: &d.name,
                     first_offset: d.topic.first_offset,
                     next_offset: d.topic.next_offset(),
-                    scheduled: d.scheduled.saturating_sub(scheduled),
-                    ready: d.ready.saturating_sub(ready),
+                    scheduled: d.scheduled,
+                    ready: d.ready.saturating_sub(open),
                     control: d.control,
                 },
                 &mut out,

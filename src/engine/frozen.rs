@@ -203,9 +203,8 @@ impl Frozen {
             encode(&Event::ChunkRestored { destination, end, bytes, since_mono_ms }, &mut out);
         }
         for (sequence, entry) in &self.open {
-            let state = match (entry.state, self.kinds.get(entry.destination.0 as usize)) {
-                (State::Scheduled, _) => State::Scheduled,
-                (_, Some(Some(Kind::DeadLetter))) => State::Dead,
+            let state = match self.kinds.get(entry.destination.0 as usize) {
+                Some(Some(Kind::DeadLetter)) => State::Dead,
                 _ => State::Ready,
             };
             let open = Event::Restored {

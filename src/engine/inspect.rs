@@ -10,7 +10,7 @@ use crate::base::lifecycle::State;
 use crate::base::limits;
 
 use super::Engine;
-use super::thaw::Ahead;
+use super::thaw::{Ahead, Found};
 
 impl Engine {
     pub(super) fn status(&self, id: MessageId) -> Status {
@@ -55,8 +55,8 @@ impl Engine {
             !stop
         };
         let mut visit = |key: Key| {
-            while let Some((first, id, destination, attempts)) = below.next_if(|row| row.0 < key) {
-                if !add(&mut page, *first, self.status_below(*id, *destination, *attempts, first)) {
+            while let Some((first, found)) = below.next_if(|row| row.0 < key) {
+                if !add(&mut page, *first, self.status_below(found)) {
                     return false;
                 }
             }
@@ -71,22 +71,11 @@ impl Engine {
             let status = status.map(|entry| self.status(self.id_of(key.sequence, entry.id_due_ms)));
             add(&mut page, key, status)
         };
-        // Held-back messages are below the watermark, so they come before all in the wheel.
-        let range = (Bound::Excluded(start), Bound::Included(Key::end_of(to_ms)));
-        let mut held: Vec<Key> = Vec::new();
-        if start <= Key::end_of(to_ms) && start != Key::end_of(to_ms) {
-            for set in &self.held {
-                held.extend(set.range(range).take(limits::LIST_SCAN_MAX));
-            }
-        }
-        held.sort_unstable();
-        let mut going = held.into_iter().all(&mut visit);
-        if going {
-            self.wheel.scan(start, to_ms, &mut |key| {
-                going = visit(key);
-                going
-            });
-        }
+        let mut going = true;
+        self.wheel.scan(start, to_ms, &mut |key| {
+            going = visit(key);
+            going
+        });
         // What lies below and behind the last in memory.
         if going {
             visit(Key { due_ms: u64::MAX, sequence: u64::MAX });
@@ -94,15 +83,11 @@ impl Engine {
         Ok(Answer::Scheduled(page))
     }
 
-    fn status_below(
-        &self,
-        id: MessageId,
-        destination: DestinationId,
-        attempts: u32,
-        key: &Key,
-    ) -> Option<Status> {
-        let destination = self.destination(destination)?.name.clone();
-        Some(Status { id, state: State::Scheduled, destination, due_ms: key.due_ms, attempts })
+    fn status_below(&self, found: &Found) -> Option<Status> {
+        let destination = self.destination(found.destination)?.name.clone();
+        let &Found { id, due_ms, .. } = found;
+        let attempts = u32::from(found.attempts);
+        Some(Status { id, state: State::Scheduled, destination, due_ms, attempts })
     }
 
     pub(super) fn fetch(
@@ -190,7 +175,6 @@ impl Engine {
             ("subscriptions", self.slots.len() as u64),
             ("durable_subscriptions", self.durables.len() as u64),
             ("dedup_ids", self.dedup.active_len() as u64),
-            ("held_back", self.held.iter().map(|set| set.len() as u64).sum()),
             ("message_memory_bytes", self.memory_bytes),
             ("small_state_bytes", self.small_bytes),
             ("wheel_memory_bytes", self.wheel.memory_bytes() as u64),
@@ -199,6 +183,7 @@ impl Engine {
             ("duplicates_total", t.duplicates),
             ("refused_total", t.refused),
             ("fired_total", t.fired),
+            ("put_back_total", t.put_back),
             ("delivered_total", t.delivered),
             ("redelivered_total", t.redelivered),
             ("acknowledged_total", t.acknowledged),

@@ -38,7 +38,8 @@ pub(super) struct Entry {
     pub(super) due_ms: u64,
     /// Expiry on the monotonic line, ms; 0 never.
     pub(super) expires_mono_ms: u64,
-    /// Once fired: its offset on a topic, its position in a queue.
+    /// Once fired: its offset on a topic, its position in a queue. While scheduled: the due time of
+    /// its key, ms, when it was put back, or 0.
     pub(super) offset: u64,
     pub(super) content: Arc<[u8]>,
     pub(super) destination: DestinationId,
@@ -71,6 +72,7 @@ impl Entry {
             due_ms: row.due_ms,
             expires_mono_ms: row.expires_mono_ms,
             offset: match row.place {
+                Place::Scheduled(key) if key.due_ms != row.due_ms => key.due_ms,
                 Place::Scheduled(_) => 0,
                 Place::Ready { position, .. } => position,
             },
@@ -88,10 +90,17 @@ impl Entry {
         }
     }
 
+    /// While scheduled: where it stands in the wheel and among the rows. It is its due time, unless
+    /// it was put back.
+    pub(super) fn key(&self, sequence: u64) -> Key {
+        let due_ms = if self.offset == 0 { self.due_ms } else { self.offset };
+        Key { due_ms, sequence }
+    }
+
     /// Where its row stands, if it has one.
     pub(super) fn place(&self, sequence: u64) -> Place {
         if self.state == State::Scheduled {
-            return Place::Scheduled(Key { due_ms: self.due_ms, sequence });
+            return Place::Scheduled(self.key(sequence));
         }
         Place::Ready { destination: self.destination, lane: self.priority, position: self.offset }
     }

@@ -46,7 +46,7 @@ use crate::base::event::{BatchMeta, Event, EventSink};
 use crate::base::id::{DestinationId, Key, MessageId, SessionId};
 use crate::base::limits;
 use crate::base::stored::Want;
-use crate::base::time::{ClockKind, Now};
+use crate::base::time::Now;
 
 use control::Sweep;
 use dedup::Dedup;
@@ -78,6 +78,8 @@ struct Totals {
     duplicates: u64,
     refused: u64,
     fired: u64,
+    put_back: u64,
+    put_back_bytes: u64,
     delivered: u64,
     redelivered: u64,
     acknowledged: u64,
@@ -100,11 +102,9 @@ pub struct Engine {
     fired_to: Key,
     /// Every row of the store up to here is in the wheel: firing goes no further.
     thawed_to: Key,
-    /// Held-back messages released in the current step.
-    released: [u32; 2],
+    /// Up to there the engine line goes on at full pace, ms: messages were put back by it.
+    steady_to_ms: u64,
     wheel: Wheels,
-    /// Due on the engine line, not yet on their own clock: monotonic, wall.
-    held: [BTreeSet<Key>; 2],
     messages: Messages,
     /// Rows below the active layer that no longer count, by sequence; no watermark covers them.
     tombs: Tombs,
@@ -165,10 +165,9 @@ impl Engine {
             shard: 0,
             now,
             fired_to: Key::end_of(now.engine_ms.saturating_sub(1)),
-            released: [0; 2],
+            steady_to_ms: 0,
             thawed_to: Key { due_ms: u64::MAX, sequence: u64::MAX },
             wheel: Wheels::new(now.engine_ms),
-            held: [BTreeSet::new(), BTreeSet::new()],
             messages: Messages::default(),
             tombs: Tombs::default(),
             outcomes: Outcomes::new(limits::OUTCOMES_REMEMBERED),
@@ -207,7 +206,7 @@ impl Engine {
     /// What the current step's batch has to say beside its events.
     #[must_use]
     pub fn batch_meta(&self) -> BatchMeta {
-        BatchMeta { now: self.now, fired_to: self.fired_to, released: self.released }
+        BatchMeta { now: self.now, fired_to: self.fired_to }
     }
 
     /// Carries out one command of a session and queues its answer.
@@ -298,20 +297,26 @@ impl Engine {
     /// ever.
     #[must_use]
     pub fn next_wait_ms(&self) -> Option<u64> {
-        // The engine line goes on when one of the clocks has caught up with it, and not before.
-        let Now { mono_ms, wall_ms, engine_ms } = self.now;
-        let until = |due: u64| if due <= engine_ms { 0 } else { due - mono_ms.max(wall_ms) };
+        let until = |due: u64| self.now.until(due, self.steady_to_ms);
         let wheel = self.wheel.next_deadline().map(until);
-        let held = |clock: ClockKind| {
-            let first = self.held[clock as usize].first()?;
-            Some(first.due_ms.saturating_sub(self.now.on(clock)))
-        };
         let lease = self.lease_timers.first().map(|(at, _)| at.saturating_sub(self.now.mono_ms));
         // What lies behind in the store has to be read before it is due.
         let unread = Some(self.thawed_to.due_ms).filter(|due_ms| *due_ms != u64::MAX);
         let unread = unread.map(until);
-        let held = [held(ClockKind::Mono), held(ClockKind::Wall)];
-        [wheel, held[0], held[1], lease, unread].into_iter().flatten().min()
+        [wheel, lease, unread].into_iter().flatten().min()
+    }
+
+    /// Up to there the engine line goes on at full pace, ms: see [`crate::base::time::line_after`].
+    #[must_use]
+    pub fn steady_to_ms(&self) -> u64 {
+        self.steady_to_ms
+    }
+
+    /// Bytes of the messages that were put back since the start: what they were below is over, so
+    /// they are worth writing.
+    #[must_use]
+    pub fn put_back_bytes(&self) -> u64 {
+        self.totals.put_back_bytes
     }
 
     /// Which shard this is.

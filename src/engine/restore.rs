@@ -71,12 +71,13 @@ impl Engine {
                 }
                 self.recount(destination);
             }
+            Event::LineRestored { steady_to_ms } => self.steady_to_ms = steady_to_ms,
             Event::Restored { id, .. } => self.apply_open(id, event),
             _ => {}
         }
     }
 
-    /// A message that was handed out or held back when the checkpoint was taken.
+    /// A message that was handed out when the checkpoint was taken.
     fn apply_open(&mut self, id: MessageId, event: &Event<'_>) {
         let Event::Restored {
             destination,
@@ -110,14 +111,13 @@ impl Engine {
             handed: state != State::Scheduled,
         };
         let sequence = id.sequence();
-        let key = Key { due_ms, sequence };
         self.memory_bytes += entry.memory_bytes();
         self.messages.insert(sequence, entry);
         if state == State::Scheduled {
-            self.schedule(key, clock, destination);
+            self.schedule(sequence, destination);
         } else if let Some(destination) = self.destination_mut(destination) {
             destination.ready += 1;
-            destination.queue.put_back(priority, key);
+            destination.queue.put_back(priority, Key { due_ms, sequence });
         }
     }
 

@@ -18,9 +18,9 @@ impl Engine {
         if let Some(refused) = self.refuse_unless_scheduled(id) {
             return refused;
         }
-        let here = self.live(id).map(|entry| (entry.destination, entry.due_ms));
-        let below = || self.found(id).map(|found| (found.destination, found.due_ms));
-        let Some((destination, due_ms)) = here.or_else(below) else {
+        let here = self.live(id).map(|entry| (entry.destination, entry.place(id.sequence())));
+        let below = || self.found(id).map(|found| (found.destination, found.place));
+        let Some((destination, Place::Scheduled(Key { due_ms, .. }))) = here.or_else(below) else {
             return Verdict { id, done: false, state: State::Gone, due_ms: 0 };
         };
         self.totals.cancelled += 1;
@@ -104,11 +104,8 @@ impl Engine {
         if ours && !other { State::Gone } else { State::Unknown }
     }
 
-    /// Takes a scheduled message out of the wheel or the held-back set.
+    /// Takes a scheduled message out of the wheel.
     pub(super) fn unschedule(&mut self, sequence: u64, entry: &Entry) {
-        let key = Key { due_ms: entry.due_ms, sequence };
-        if !self.held[entry.clock as usize].remove(&key) {
-            self.wheel.cancel(key, self.messages.is_frozen(sequence));
-        }
+        self.wheel.cancel(entry.key(sequence), self.messages.is_frozen(sequence));
     }
 }

@@ -25,6 +25,18 @@ pub(super) struct Found {
     pub(super) attempts: u16,
 }
 
+impl Found {
+    fn of(row: &Stored<'_>) -> Self {
+        Self {
+            place: row.place,
+            id: row.id,
+            destination: row.destination,
+            due_ms: row.due_ms,
+            attempts: row.failures,
+        }
+    }
+}
+
 /// A message of a topic that was read ahead for one subscription.
 #[derive(Debug, Clone)]
 pub(super) struct Ahead {
@@ -77,7 +89,7 @@ impl Ahead {
 /// Rows handed in for a command that looks.
 #[derive(Debug, Default)]
 pub(super) struct Shown {
-    pub(super) scheduled: Vec<(Key, MessageId, DestinationId, u32)>,
+    pub(super) scheduled: Vec<(Key, Found)>,
     pub(super) topic: VecDeque<Ahead>,
     /// Nothing behind was looked at.
     pub(super) reach: Option<Key>,
@@ -272,19 +284,10 @@ impl Engine {
         if let (Place::Scheduled(_), Command::Reschedule { .. }) = (row.place, command) {
             return self.bring_up(row);
         }
-        let attempts = match row.place {
-            Place::Ready { position, .. } if position < self.restart_position => {
-                row.failures.saturating_add(1)
-            }
-            _ => row.failures,
-        };
-        let found = Found {
-            place: row.place,
-            id: row.id,
-            destination: row.destination,
-            due_ms: row.due_ms,
-            attempts,
-        };
+        let mut found = Found::of(row);
+        if matches!(row.place, Place::Ready { position, .. } if position < self.restart_position) {
+            found.attempts = row.failures.saturating_add(1);
+        }
         self.found.insert(row.id.sequence(), found);
     }
 
@@ -338,8 +341,7 @@ impl Engine {
         let counts = self.is_alive_below(row);
         match row.place {
             Place::Scheduled(key) if counts => {
-                let attempts = u32::from(row.failures);
-                self.shown.scheduled.push((key, row.id, row.destination, attempts));
+                self.shown.scheduled.push((key, Found::of(row)));
             }
             Place::Ready { position, .. } if counts => {
                 let id = row.id;

@@ -89,7 +89,7 @@ mod tests {
     use crate::base::time::Now;
 
     fn at(ms: u64) -> BatchMeta {
-        BatchMeta { now: Now::all(ms), fired_to: Key::end_of(ms), released: [0; 2] }
+        BatchMeta { now: Now::all(ms), fired_to: Key::end_of(ms) }
     }
 
     /// Goal: none is given up before its end, and each within the hour after it.

@@ -33,8 +33,8 @@ const SLOWED_PERCENT_MAX: u32 = 200;
 pub(super) struct Spill {
     /// Memory that the last freeze could not write: it was out with subscribers.
     kept_bytes: u64,
-    /// What the journal had taken by then, bytes.
-    journaled: u64,
+    /// What the journal had taken by then, and what was put back, bytes.
+    worth: u64,
     /// The disk is nearly full.
     disk_low: bool,
     next_look_ms: u64,
@@ -198,11 +198,11 @@ impl Core {
         }
         let active = self.engine.active_bytes();
         // What was read back takes memory, too, but a flush would only have it read once more. What is
-        // worth writing came through the journal.
-        let journaled = self.journal.stats().payload_bytes - self.spill.journaled;
+        // worth writing came through the journal, or was put back.
+        let worth = self.journal.stats().payload_bytes + self.engine.put_back_bytes();
         let memory = active >= self.memory / 8 * 3
             && active >= self.spill.kept_bytes + self.memory / 8
-            && journaled >= self.memory / WORTH_PART;
+            && worth - self.spill.worth >= self.memory / WORTH_PART;
         // What a backup keeps is needed by nobody else.
         let journal =
             self.journal.stats().live_bytes >= self.journal_tail && !self.backups.keeps_journal();
@@ -218,7 +218,7 @@ impl Core {
         };
         let frozen = self.engine.freeze(&|event, out| event::encode(event, out));
         self.spill.kept_bytes = self.engine.active_bytes();
-        self.spill.journaled = self.journal.stats().payload_bytes;
+        self.spill.worth = worth;
         self.spill.idle.flushed(self.engine.now().mono_ms, self.commits);
         self.background.flush(Job { frozen, journal_from: position.segment });
         Ok(())

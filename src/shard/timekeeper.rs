@@ -6,8 +6,9 @@
 //! "at" messages wait, loudly, rather than fire ten years early.
 
 use crate::base::limits;
-use crate::base::time::Now;
+use crate::base::time::{Now, line_after};
 
+const NS_PER_MS: u64 = 1_000_000;
 /// A difference up to this is jitter between the two readings, ms.
 const JITTER_MS: i64 = 3;
 
@@ -41,6 +42,8 @@ pub(super) struct Timekeeper {
     /// Trusted wall minus monotonic line, ns.
     wall_offset_ns: i128,
     last: Now,
+    /// The engine line, ns: where it goes at half pace, a ms of it is more than a ms.
+    engine_ns: u64,
     /// Since when, on the monotonic line, a forward step is not believed, ms.
     held_since_ms: Option<u64>,
     release_asked: bool,
@@ -73,6 +76,7 @@ impl Timekeeper {
             mono_base_ns: mono_line - i128::from(reading.mono_ns),
             wall_offset_ns: trusted_wall - mono_line,
             last: floor,
+            engine_ns: floor.engine_ms.saturating_mul(NS_PER_MS),
             held_since_ms: matches!(note, Some(ClockNote::Held(_)))
                 .then_some((mono_line / 1_000_000) as u64),
             release_asked: false,
@@ -108,15 +112,25 @@ impl Timekeeper {
         u64::try_from(at.max(0)).unwrap_or(u64::MAX)
     }
 
-    /// The time of a step.
-    pub(super) fn now(&mut self, reading: Reading) -> (Now, Option<ClockNote>) {
+    /// The time of a step. `steady_to_ms` is the engine's.
+    pub(super) fn now(&mut self, reading: Reading, steady_to_ms: u64) -> (Now, Option<ClockNote>) {
         let mono_ns = self.mono_base_ns + i128::from(reading.mono_ns);
         let mono_ms = ((mono_ns / 1_000_000) as u64).max(self.last.mono_ms);
         let note = self.follow_wall(reading, mono_ms);
         let wall_ms = ((mono_ns + self.wall_offset_ns).max(0) / 1_000_000) as u64;
-        let engine_ms = self.last.engine_ms.max(mono_ms).max(wall_ms);
+        let engine_ms = self.follow_clocks(mono_ms, wall_ms, steady_to_ms);
         self.last = Now { mono_ms, wall_ms, engine_ms };
         (self.last, note)
+    }
+
+    /// The engine line. In ns only so that half of a ms is not lost at each reading.
+    fn follow_clocks(&mut self, mono_ms: u64, wall_ms: u64, steady_to_ms: u64) -> u64 {
+        let ns = |ms: u64| ms.saturating_mul(NS_PER_MS);
+        let last = self.last;
+        let passed = mono_ms.saturating_sub(last.mono_ms).max(wall_ms.saturating_sub(last.wall_ms));
+        let line = line_after(self.engine_ns, ns(passed), ns(steady_to_ms));
+        self.engine_ns = line.max(ns(mono_ms)).max(ns(wall_ms));
+        self.engine_ns / NS_PER_MS
     }
 
     fn follow_wall(&mut self, reading: Reading, mono_ms: u64) -> Option<ClockNote> {
@@ -167,7 +181,7 @@ mod tests {
         let (mut keeper, note) = Timekeeper::start(at(5, START), None);
         assert_eq!(note, None);
         for (mono, jitter) in [(5, 0), (6, 1), (1_000, 0), (1_001, 2)] {
-            let (now, note) = keeper.now(at(mono, START + mono - 5 + jitter));
+            let (now, note) = keeper.now(at(mono, START + mono - 5 + jitter), 0);
             assert_eq!((now, note), (Now::all(START + mono - 5), None));
         }
     }
@@ -175,7 +189,7 @@ mod tests {
     #[test]
     fn a_small_forward_step_is_followed_by_the_wall_alone() {
         let (mut keeper, _) = Timekeeper::start(at(0, START), None);
-        let (now, note) = keeper.now(at(10, START + 10 + 300_000));
+        let (now, note) = keeper.now(at(10, START + 10 + 300_000), 0);
         assert_eq!(note, Some(ClockNote::Forward(300_000)));
         assert_eq!(now.mono_ms, START + 10);
         assert_eq!((now.wall_ms, now.engine_ms), (START + 300_010, START + 300_010));
@@ -185,10 +199,27 @@ mod tests {
     fn a_backward_step_of_an_hour_or_ten_years_never_moves_the_engine_back() {
         for step in [HOUR, TEN_YEARS] {
             let (mut keeper, _) = Timekeeper::start(at(0, START), None);
-            let (now, note) = keeper.now(at(10, START + 10 - step));
+            let (now, note) = keeper.now(at(10, START + 10 - step), 0);
             assert_eq!(note, Some(ClockNote::Backward(step as i64)));
             assert_eq!(now.wall_ms, START + 10 - step);
             assert_eq!((now.mono_ms, now.engine_ms), (START + 10, START + 10));
+        }
+    }
+
+    /// Goal: a line that is ahead is caught up with, and goes on at full pace only as far as was promised.
+    /// Method: the wall steps back, and each ms is a reading.
+    #[test]
+    fn a_line_that_is_ahead_goes_on_at_half_pace() {
+        let (mut keeper, _) = Timekeeper::start(at(0, START), None);
+        keeper.now(at(0, START + 1_000), 0);
+        let steady_to_ms = START + 1_100;
+        for ms in 1..=2_000 {
+            let (now, _) = keeper.now(at(ms, START + ms), steady_to_ms);
+            let line = if ms <= 100 { 1_000 + ms } else { 1_100 + (ms - 100) / 2 };
+            assert_eq!(now.engine_ms - START, line.max(ms));
+            let last = now.engine_ms;
+            let (again, _) = keeper.now(at(ms, START + ms), steady_to_ms);
+            assert_eq!(again.engine_ms, last, "no time, no way");
         }
     }
 
@@ -196,26 +227,26 @@ mod tests {
     fn a_long_forward_step_is_held_until_released_or_timed_out_or_undone() {
         for step in [HOUR, TEN_YEARS] {
             let (mut keeper, _) = Timekeeper::start(at(0, START), None);
-            let (now, note) = keeper.now(at(10, START + 10 + step));
+            let (now, note) = keeper.now(at(10, START + 10 + step), 0);
             assert_eq!((now, note), (Now::all(START + 10), Some(ClockNote::Held(step as i64))));
             assert!(keeper.held());
-            let (now, note) = keeper.now(at(20, START + 20 + step));
+            let (now, note) = keeper.now(at(20, START + 20 + step), 0);
             assert_eq!((now, note), (Now::all(START + 20), None));
             keeper.release();
-            let (now, note) = keeper.now(at(30, START + 30 + step));
+            let (now, note) = keeper.now(at(30, START + 30 + step), 0);
             assert_eq!(note, Some(ClockNote::Released(step as i64)));
             assert_eq!((now.wall_ms, now.mono_ms), (START + 30 + step, START + 30));
 
             let (mut keeper, _) = Timekeeper::start(at(0, START), None);
-            keeper.now(at(10, START + 10 + step));
+            keeper.now(at(10, START + 10 + step), 0);
             let late = 10 + limits::CLOCK_HOLD_TIMEOUT_MS;
-            let (now, note) = keeper.now(at(late, START + late + step));
+            let (now, note) = keeper.now(at(late, START + late + step), 0);
             assert_eq!(note, Some(ClockNote::Released(step as i64)));
             assert_eq!(now.wall_ms, START + late + step);
 
             let (mut keeper, _) = Timekeeper::start(at(0, START), None);
-            keeper.now(at(10, START + 10 + step));
-            let (now, note) = keeper.now(at(20, START + 20));
+            keeper.now(at(10, START + 10 + step), 0);
+            let (now, note) = keeper.now(at(20, START + 20), 0);
             assert_eq!((now, note), (Now::all(START + 20), Some(ClockNote::Released(0))));
         }
     }
@@ -225,7 +256,7 @@ mod tests {
         let last = Now { mono_ms: START, wall_ms: START - 50, engine_ms: START + 7 };
         let (mut keeper, note) = Timekeeper::start(at(3, START + HOUR - 50), Some(last));
         assert_eq!(note, None);
-        let (now, _) = keeper.now(at(3, START + HOUR - 50));
+        let (now, _) = keeper.now(at(3, START + HOUR - 50), 0);
         assert_eq!((now.mono_ms, now.wall_ms), (START + HOUR, START + HOUR - 50));
     }
 
@@ -234,13 +265,13 @@ mod tests {
         let last = Now::all(START);
         let (mut keeper, note) = Timekeeper::start(at(0, START - HOUR), Some(last));
         assert_eq!(note, Some(ClockNote::Backward(HOUR as i64)));
-        let (now, _) = keeper.now(at(5, START - HOUR + 5));
+        let (now, _) = keeper.now(at(5, START - HOUR + 5), 0);
         assert_eq!((now.mono_ms, now.engine_ms), (START + 5, START + 5));
         assert_eq!(now.wall_ms, START - HOUR + 5);
 
         let (mut keeper, note) = Timekeeper::start(at(0, START + TEN_YEARS), Some(last));
         assert_eq!(note, Some(ClockNote::Held(TEN_YEARS as i64)));
-        let (now, _) = keeper.now(at(5, START + TEN_YEARS + 5));
+        let (now, _) = keeper.now(at(5, START + TEN_YEARS + 5), 0);
         assert_eq!(now, Now::all(START + 5));
     }
 }

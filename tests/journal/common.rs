@@ -32,7 +32,6 @@ pub(crate) fn meta(number: u64) -> BatchMeta {
     BatchMeta {
         now: Now { mono_ms: number, wall_ms: number + 1, engine_ms: number + 2 },
         fired_to: Key { due_ms: number + 3, sequence: number + 4 },
-        released: [number as u32 + 5, number as u32 + 6],
     }
 }
 

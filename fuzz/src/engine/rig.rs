@@ -84,8 +84,7 @@ impl Rig {
     pub(super) fn pass(&mut self, forward_ms: u64, wall_aside_ms: i64) {
         let mono_ms = (self.now.mono_ms + forward_ms).min(END);
         let wall_ms = (self.now.wall_ms + forward_ms).saturating_add_signed(wall_aside_ms).min(END);
-        let engine_ms = self.now.engine_ms.max(mono_ms).max(wall_ms);
-        self.now = Now { mono_ms, wall_ms, engine_ms };
+        self.now = self.now.then(mono_ms, wall_ms, self.engine.steady_to_ms());
     }
 
     /// One step as the shard does it.
@@ -203,7 +202,7 @@ impl Rig {
         }
         assert!(!self.engine.has_work(), "the engine never comes to rest");
         let stats: BTreeMap<_, _> = self.engine.stats().into_iter().collect();
-        assert_eq!((stats["scheduled"], stats["held_back"]), (0, 0), "a due message did not fire");
+        assert_eq!(stats["scheduled"], 0, "a due message did not fire");
         self.check_counters();
         self.flush();
     }

@@ -60,6 +60,9 @@ fn small_state(engine: &Engine) {
         next_position: 0,
     };
     event::encode(&none, &mut counters);
+    if engine.steady_to_ms > engine.now.engine_ms {
+        event::encode(&Event::LineRestored { steady_to_ms: 0 }, &mut counters);
+    }
     let said = said - counters.len() as u64 + in_memory * CHUNK_BYTES;
     assert!(
         said <= engine.small_bytes,

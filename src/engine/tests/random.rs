@@ -420,8 +420,8 @@ impl Walk {
     fn pass(&mut self, mono: u64, wall: i64) {
         let mono_ms = self.rig.now.mono_ms + mono;
         let wall_ms = (self.rig.now.wall_ms + mono).saturating_add_signed(wall);
-        let engine_ms = self.rig.now.engine_ms.max(mono_ms).max(wall_ms);
-        self.rig.now = Now { mono_ms, wall_ms, engine_ms };
+        let steady_to_ms = self.rig.engine.steady_to_ms();
+        self.rig.now = self.rig.now.then(mono_ms, wall_ms, steady_to_ms);
         self.rig.step_limited(vec![], self.limit.unwrap_or(1_000_000));
     }
 

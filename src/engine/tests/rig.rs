@@ -136,11 +136,8 @@ impl Rig {
 
     /// Lets time pass on all clocks, and a step happen.
     pub(super) fn pass(&mut self, ms: u64) {
-        self.now = Now {
-            mono_ms: self.now.mono_ms + ms,
-            wall_ms: self.now.wall_ms + ms,
-            engine_ms: self.now.engine_ms + ms,
-        };
+        let Now { mono_ms, wall_ms, .. } = self.now;
+        self.now = self.now.then(mono_ms + ms, wall_ms + ms, self.engine.steady_to_ms());
         self.step(vec![]);
     }
 
