@@ -66,7 +66,7 @@ pub struct ShardConfig {
     pub journal_tail: u64,
     /// Free space on the disk below which new messages are refused, bytes.
     pub disk_reserve: u64,
-    /// Most destinations; fewer when [`limits::SMALL_STATE_BYTES_MAX`] is reached before.
+    /// Most destinations; fewer when [`limits::SMALL_STATE_BASE_MAX`] is reached before.
     pub max_destinations: usize,
     /// Messages a topic keeps.
     pub topic_messages: u64,

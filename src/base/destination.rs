@@ -45,7 +45,7 @@ pub fn parse(name: &[u8]) -> Result<(&str, Kind), ClientError> {
         return Err(bad("the destination is empty; use a name like /queue/orders".into()));
     }
     // The dead letters of the longest name must have a legal name too.
-    let counted = text.strip_prefix("/dlq").unwrap_or(text).len();
+    let counted = text.strip_prefix(DEAD_LETTER_PREFIX).unwrap_or(text).len();
     let max = limits::DESTINATION_BYTES_MAX;
     if counted > max {
         return Err(bad(format!("the destination has {counted} bytes; at most {max} are allowed")));
@@ -74,10 +74,13 @@ fn split(name: &str) -> Option<(Kind, &str)> {
         .find_map(|(prefix, kind)| Some((kind, name.strip_prefix(prefix)?)))
 }
 
+/// What the name of a destination of dead letters begins with; that of the other one follows.
+pub const DEAD_LETTER_PREFIX: &str = "/dlq";
+
 /// Name of the destination that takes the dead letters of `name`.
 #[must_use]
 pub fn dead_letter_name(name: &str) -> String {
-    format!("/dlq{name}")
+    format!("{DEAD_LETTER_PREFIX}{name}")
 }
 
 #[cfg(test)]

@@ -76,9 +76,15 @@ pub const OUTBOX_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const DESTINATIONS_MAX: usize = 100_000;
 /// What small state may take in a checkpoint, bytes: destinations, durable subscriptions, outcomes.
 pub const SMALL_STATE_BYTES: u64 = 8 * 1024 * 1024;
-/// The part of it that destinations and durable subscriptions may take, bytes: what the outcomes, of
-/// 18 bytes each, and the counters leave. Beyond it no new ones are taken.
-pub const SMALL_STATE_BYTES_MAX: u64 = SMALL_STATE_BYTES - OUTCOMES_REMEMBERED as u64 * 18 - 64;
+/// The part of it that may come by use, bytes: further priorities of a queue, gaps of a cursor, finer
+/// chunks of a topic. Beyond it there are no more of the first two, and fewer of the third.
+pub const SMALL_STATE_GROWTH_MAX: u64 = 2 * 1024 * 1024;
+/// The part of it that destinations and durable subscriptions take from their beginning on, bytes: what
+/// the outcomes, of 18 bytes each, the counters and the growth leave. Beyond it no new ones are taken.
+pub const SMALL_STATE_BASE_MAX: u64 =
+    SMALL_STATE_BYTES - OUTCOMES_REMEMBERED as u64 * 18 - 64 - SMALL_STATE_GROWTH_MAX;
+/// Most runs of acknowledged offsets behind a gap that a topic subscription may have.
+pub const CURSOR_RUNS_MAX: usize = CREDIT_MAX as usize;
 /// Most entries of one page of `list` and `fetch`.
 pub const PAGE_ITEMS_MAX: usize = 1_000;
 /// Most body bytes of one page of `fetch`.

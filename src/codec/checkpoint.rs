@@ -29,7 +29,7 @@ pub fn decode(bytes: &[u8]) -> Option<(BatchMeta, &[u8])> {
     let [mono_ms, wall_ms, engine_ms, due_ms, sequence] = numbers;
     let now = Now { mono_ms, wall_ms, engine_ms };
     let fired_to = Key { due_ms, sequence };
-    Some((BatchMeta { now, fired_to, ..BatchMeta::default() }, events))
+    Some((BatchMeta { now, fired_to }, events))
 }
 
 #[cfg(test)]

@@ -112,6 +112,10 @@ impl Engine {
         let from = if cumulative { cursor.floor().min(offset) } else { offset };
         // With gaps below it, one that was acknowledged by itself still stands for those before.
         let open = if cumulative { cursor.floor() <= offset } else { !cursor.contains(offset) };
+        if open && kept && cursor.opens_run(from, offset) && !self.may_open_run(slot) {
+            // There are too many gaps before it: it comes again.
+            return Verdict { id, done: false, state, due_ms };
+        }
         if open || !kept {
             self.acknowledge_offsets(slot, from, offset, sink);
         }

@@ -17,6 +17,7 @@ use super::Engine;
 use super::cursor::Cursor;
 use super::destination::Destination;
 use super::messages::Entry;
+use super::small::Small;
 use super::subscription::{Durable, Handed};
 
 impl Engine {
@@ -65,16 +66,16 @@ impl Engine {
                 let cursor = Cursor::at(next_offset);
                 let name = name.into();
                 let handed = Handed::default();
-                let (attached, counted_bytes) = (false, 0);
-                let durable =
-                    Durable { destination, name, cursor, attached, handed, counted_bytes };
-                let before = self.durables.insert(subscription, durable);
-                self.small_bytes -= before.map_or(0, |durable| durable.counted_bytes);
+                let (attached, counted) = (false, Small::default());
+                let durable = Durable { destination, name, cursor, attached, handed, counted };
+                if let Some(before) = self.durables.insert(subscription, durable) {
+                    self.small.take(before.counted);
+                }
                 self.recount_durable(subscription);
             }
             Event::SubscriptionDeleted { subscription } => {
                 if let Some(gone) = self.durables.remove(&subscription) {
-                    self.small_bytes -= gone.counted_bytes;
+                    self.small.take(gone.counted);
                     self.durable_names.remove(&(gone.destination, gone.name));
                 }
             }
@@ -108,9 +109,17 @@ impl Engine {
             self.destinations.resize_with(at + 1, || None);
         }
         let new = Box::new(Destination::new(id, name.clone(), kind));
-        let before = self.destinations[at].replace(new);
-        self.small_bytes -= before.map_or(0, |destination| destination.counted_bytes);
-        self.names.insert(name, id);
+        if let Some(before) = self.destinations[at].replace(new) {
+            self.small.take(before.counted);
+        }
+        self.names.insert(name.clone(), id);
+        if kind == Kind::DeadLetter {
+            self.note_dead_letters(&name, true);
+        } else if self.names.contains_key(destination::dead_letter_name(&name).as_str())
+            && let Some(destination) = self.destination_mut(id)
+        {
+            destination.has_dead_letters = true;
+        }
         self.recount(id);
     }
 
@@ -120,7 +129,8 @@ impl Engine {
         };
         self.last_named = None;
         self.names.remove(&gone.name);
-        self.small_bytes -= gone.counted_bytes;
+        self.small.take(gone.counted);
+        self.note_dead_letters(&gone.name, false);
         if gone.scheduled > 0 {
             self.drop_scheduled_of(id);
         }
@@ -174,9 +184,11 @@ impl Engine {
         };
         let sequence = id.sequence();
         self.next_sequence = self.next_sequence.max(sequence + 1);
-        if self.destination_mut(destination).is_none() {
-            // A recovery policy left out the batch that made it: there is nowhere to go.
-            return;
+        // None when a recovery policy left out the batch that made it: there is nowhere to go.
+        let Some(to) = self.destination_mut(destination) else { return };
+        if to.kind.is_queue() && !to.queue.uses_lane(priority) {
+            to.queue.use_lane(priority);
+            self.recount(destination);
         }
         if !dedup.is_empty() {
             let now = self.now.mono_ms;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 /// A set of offsets as a floor and disjoint, non-adjacent runs above it.
 ///
-/// The number of runs is bounded by the number of gaps, and a gap is a message in flight: one that
-/// the topic has dropped is closed by [`Cursor::raise`].
+/// A gap is a message that waits or is in flight: one that the topic has dropped is closed by
+/// [`Cursor::raise`]. How many runs there may be, who adds to it decides.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Cursor {
     /// Everything below is acknowledged.
@@ -36,6 +36,12 @@ impl Cursor {
             Some((_, &last)) if offset <= last => last + 1,
             _ => offset,
         }
+    }
+
+    /// Whether these offsets would be a run of their own.
+    pub(super) fn opens_run(&self, from: u64, to: u64) -> bool {
+        let before = self.runs.range(..=to.saturating_add(1)).next_back();
+        from > self.floor && before.is_none_or(|(_, &last)| last.saturating_add(1) < from)
     }
 
     /// Adds the offsets `from..=to`.
@@ -91,7 +97,10 @@ mod tests {
             let mut cursor = Cursor::at(floor);
             let mut model: std::collections::BTreeSet<u64> = (0..floor).collect();
             for (from, len) in adds {
+                let opens = cursor.opens_run(from, from + len);
+                let runs = cursor.runs().len();
                 cursor.add(from, from + len);
+                prop_assert_eq!(opens, cursor.runs().len() > runs);
                 model.extend(from..=from + len);
                 for offset in 0..50 {
                     prop_assert_eq!(cursor.contains(offset), model.contains(&offset));

@@ -10,6 +10,7 @@ use crate::base::lifecycle::State;
 use crate::base::limits;
 
 use super::messages::SlotId;
+use super::small::Small;
 use super::topic::Topic;
 
 const LANES: usize = limits::PRIORITY_MAX as usize + 1;
@@ -37,8 +38,10 @@ pub(super) struct Destination {
     pub(super) waiting: VecDeque<SlotId>,
     /// It stands in the engine's list of destinations with something to do.
     pub(super) active: bool,
-    /// Its part of the engine's count of small state, bytes.
-    pub(super) counted_bytes: u64,
+    /// A queue whose dead letters have a destination.
+    pub(super) has_dead_letters: bool,
+    /// Its part of the engine's count of small state.
+    pub(super) counted: Small,
 }
 
 impl Destination {
@@ -56,7 +59,8 @@ impl Destination {
             subscribers: Vec::new(),
             waiting: VecDeque::new(),
             active: false,
-            counted_bytes: 0,
+            has_dead_letters: false,
+            counted: Small::default(),
         }
     }
 
@@ -92,7 +96,7 @@ pub(super) struct Queue {
     marks: Option<Box<[Marks; LANES]>>,
     /// Lanes that have something, in memory or below.
     occupied: u16,
-    /// Lanes that have or had something: a checkpoint may have to name them.
+    /// Lanes that have, had or will have something: a checkpoint may have to name them.
     used: u16,
     returned: BTreeSet<(u8, Key)>,
     picks: u32,
@@ -258,9 +262,26 @@ impl Queue {
         }
     }
 
-    /// How many lanes a checkpoint may have to name.
+    /// A message of this priority is on its way.
+    pub(super) fn use_lane(&mut self, priority: u8) {
+        self.used |= 1 << priority.min(limits::PRIORITY_MAX);
+    }
+
+    /// Whether it has or had a message of this priority. That of most messages counts always.
+    pub(super) fn uses_lane(&self, priority: u8) -> bool {
+        let used = self.used | 1 << limits::PRIORITY_DEFAULT;
+        used & 1 << priority.min(limits::PRIORITY_MAX) != 0
+    }
+
+    /// How many lanes a checkpoint may have to name; at least one.
     pub(super) fn lanes_used(&self) -> u32 {
-        self.used.count_ones()
+        (self.used | 1 << limits::PRIORITY_DEFAULT).count_ones()
+    }
+
+    /// The lanes that a checkpoint may have to name.
+    pub(super) fn lanes_to_tell(&self) -> impl Iterator<Item = u8> + use<> {
+        let used = self.used | 1 << limits::PRIORITY_DEFAULT;
+        (0..=limits::PRIORITY_MAX).filter(move |lane| used & 1 << lane != 0)
     }
 
     pub(super) fn marks(&mut self, lane: u8) -> &mut Marks {

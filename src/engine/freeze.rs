@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::base::event::Event;
 use crate::base::id::DestinationId;
 use crate::base::lifecycle::State;
+use crate::base::limits;
 use crate::wheel::Wheel;
 
 use super::Engine;
@@ -13,10 +14,10 @@ use super::dedup;
 use super::frozen::{Frozen, TopicChunk};
 use super::messages::{Entry, Ruins, TOMB_BYTES, Tombs};
 use super::subscription::Role;
-use super::topic::Chunk;
+use super::topic::{CHUNKS_MAX, Chunk};
 
-/// Messages of a topic that lie below are dropped so many at a time.
-pub(super) const CHUNK: u64 = 4096;
+/// Messages of a topic that lie below are dropped so many at a time, or more.
+const CHUNK: u64 = 4096;
 
 /// What a flush leaves behind in memory. It is freed little by little, and on the thread that
 /// allocated it, where allocators give memory back at once.
@@ -79,6 +80,7 @@ impl Engine {
         let mut marks = BTreeMap::new();
         let mut purged = BTreeMap::new();
         let mut chunks = Vec::new();
+        let mut allowed = self.chunks_allowed();
         for destination in self.destinations.iter_mut().flatten() {
             destination.queue.freeze();
             if destination.control.purged_before > 0 {
@@ -95,8 +97,10 @@ impl Engine {
             }
             topic.frozen = topic.log.len();
             let mut from = topic.hot_from;
+            let messages = topic.log.len() as u64;
+            let number = allowed(messages.div_ceil(CHUNK).min(CHUNKS_MAX as u64));
             while from < topic.next_offset() {
-                let end = topic.next_offset().min(from + CHUNK);
+                let end = topic.next_offset().min(from + messages.div_ceil(number.max(1)));
                 let since_mono_ms = topic.kept_at(end - 1).map_or(0, |kept| kept.since_mono_ms);
                 let id = destination.id;
                 chunks.push(TopicChunk { destination: id, from, end, bytes: 0, since_mono_ms });
@@ -192,10 +196,10 @@ impl Engine {
                 },
                 &mut out,
             );
-            for (lane, marks) in d.queue.all_marks() {
+            for lane in d.queue.lanes_to_tell() {
+                let handed_to = d.queue.marks_of(lane).map_or(0, |marks| marks.handed_to);
                 let cold_to = d.queue.cold_after_flush(lane, self.next_position - 1);
-                if marks.handed_to > 0 || cold_to > 0 {
-                    let handed_to = marks.handed_to;
+                if handed_to > 0 || cold_to > 0 || lane != limits::PRIORITY_DEFAULT {
                     let lane = Event::LaneRestored { destination: d.id, lane, handed_to, cold_to };
                     encode(&lane, &mut out);
                 }
@@ -238,6 +242,7 @@ impl Engine {
             } else {
                 let chunks = by_topic.remove(&id).unwrap_or_default();
                 destination.topic.frozen_lies_below(&chunks);
+                self.join_chunks(id);
             }
             self.recount(id);
             self.activate(id);

@@ -53,6 +53,7 @@ use dedup::Dedup;
 use destination::Destination;
 use freeze::Freezing;
 use messages::{Messages, NumberMap, Outcomes, SlotId, Tombs};
+use small::Small;
 use subscription::{Durable, Slots};
 use thaw::{Found, Portions, Shown};
 use wheels::Wheels;
@@ -152,7 +153,7 @@ pub struct Engine {
     /// Content and overhead of all live messages.
     memory_bytes: u64,
     /// What destinations and durable subscriptions take in a checkpoint, at most.
-    small_bytes: u64,
+    small: Small,
     totals: Totals,
 }
 
@@ -198,7 +199,7 @@ impl Engine {
             next_position: 1,
             next_subscription: 1,
             memory_bytes: 0,
-            small_bytes: 0,
+            small: Small::default(),
             totals: Totals::default(),
         }
     }

@@ -133,6 +133,7 @@ impl Engine {
             return Ok(Produced { id, duplicate: true });
         }
         self.check_room(destination)?;
+        self.check_priority(destination, message.priority)?;
         let bytes = message.content.len() as u64 + MESSAGE_OVERHEAD_BYTES;
         if self.memory_bytes + bytes > self.config.memory * limits::MEMORY_TIMES_MAX {
             return Err(Code::MemoryFull.into());

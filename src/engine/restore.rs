@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::base::config::ShardConfig;
 use crate::base::event::{BatchMeta, Event};
-use crate::base::id::{Key, MessageId};
+use crate::base::id::{DestinationId, Key, MessageId};
 use crate::base::lifecycle::State;
 
 use super::messages::Entry;
@@ -58,9 +58,12 @@ impl Engine {
             }
             Event::LaneRestored { destination, lane, handed_to, cold_to } => {
                 if let Some(destination) = self.destination_mut(destination) {
-                    let marks = destination.queue.marks(lane);
-                    (marks.handed_to, marks.cold_to) = (handed_to, cold_to);
-                    destination.queue.thawed_to(lane, handed_to, false);
+                    destination.queue.use_lane(lane);
+                    if handed_to > 0 || cold_to > 0 {
+                        let marks = destination.queue.marks(lane);
+                        (marks.handed_to, marks.cold_to) = (handed_to, cold_to);
+                        destination.queue.thawed_to(lane, handed_to, false);
+                    }
                 }
                 self.recount(destination);
             }
@@ -126,6 +129,8 @@ impl Engine {
     pub fn finish_replay(&mut self) {
         for at in 0..self.destinations.len() {
             self.give_back_handed(at);
+            // A checkpoint has them as they were before the flush it belongs to was done.
+            self.join_chunks(DestinationId(at as u32));
         }
         for sequence in self.messages.sequences() {
             if let Some(entry) = self.messages.get_mut(sequence)

@@ -1,9 +1,12 @@
 //! How much destinations and durable subscriptions take in a checkpoint, counted as they change.
 //!
-//! Each of them knows what it was last counted with, so a change costs one difference. The count is
-//! never below what a checkpoint has to say: some of what they may grow by is counted from the start.
-//! What is there grows as it must; only what is new is refused. The count is soft: nothing in replay is
-//! decided by it.
+//! There are two parts, and each has its bound. The *base* is what a destination or a subscription takes
+//! as long as it does nothing unusual: it is counted when it is made, and what is new is refused when
+//! the base is full. The *growth* is what comes by use: further priorities of a queue, gaps of a cursor,
+//! finer chunks of a topic. When it is full, new priorities and gaps are refused, and chunks are joined.
+//! So a checkpoint has a bound whatever clients do, and everything that is there goes on.
+//!
+//! The count is never below what a checkpoint has to say. It is soft: nothing in replay is decided by it.
 
 use crate::base::destination::{self, Kind};
 use crate::base::error::{ClientError, Code};
@@ -12,46 +15,89 @@ use crate::base::limits;
 
 use super::Engine;
 use super::destination::Destination;
-use super::freeze::CHUNK;
-use super::subscription::Durable;
+use super::messages::SlotId;
+use super::subscription::{Durable, Role};
+use super::topic::{CHUNKS_MAX, CHUNKS_MIN};
 
 /// A destination without its name, bytes: `DestinationRestored`.
 const DESTINATION_BYTES: u64 = 64;
 /// A lane of a queue, bytes: `LaneRestored`.
 const LANE_BYTES: u64 = 22;
 /// Neighbouring messages of a topic, bytes: `ChunkRestored`.
-pub(super) const CHUNK_BYTES: u64 = 29;
+const CHUNK_BYTES: u64 = 29;
+/// Chunks that every topic may add in one flush.
+const CHUNKS_ADDED: u64 = 2;
 /// A durable subscription without its name, bytes: `SubscriptionCreated`.
 const DURABLE_BYTES: u64 = 19;
 /// A run of acknowledged offsets behind a gap, bytes: `TopicAcknowledged`.
 const RUN_BYTES: u64 = 21;
-/// Runs of a durable subscription that are counted whether it has them or not.
-const RUNS_COUNTED: u64 = 8;
+/// Runs that every durable subscription may have.
+const RUNS_MIN: u64 = 8;
 
-impl Destination {
-    /// The most it takes in the next checkpoint, bytes. A queue has a lane and a topic has a chunk
-    /// before the first message.
-    fn small_bytes(&self) -> u64 {
-        let more = if self.kind.is_queue() {
-            u64::from(self.queue.lanes_used().max(1)) * LANE_BYTES
-        } else {
-            let in_memory = self.topic.log.len() as u64 / CHUNK + 1;
-            (self.topic.chunks.len() as u64 + in_memory) * CHUNK_BYTES
-        };
-        DESTINATION_BYTES + self.name.len() as u64 + more
+/// What something takes in the next checkpoint, at most, bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Small {
+    /// From its beginning on.
+    pub(super) base: u64,
+    /// By use.
+    pub(super) growth: u64,
+}
+
+impl Small {
+    fn replace(&mut self, before: Self, after: Self) {
+        self.base = self.base + after.base - before.base;
+        self.growth = self.growth + after.growth - before.growth;
+    }
+
+    /// It is no longer there.
+    pub(super) fn take(&mut self, gone: Self) {
+        self.replace(gone, Self::default());
+    }
+
+    /// The count of several together.
+    #[cfg(test)]
+    pub(super) fn sum(all: impl Iterator<Item = Self>) -> Self {
+        let mut sum = Self::default();
+        all.for_each(|one| sum.replace(Self::default(), one));
+        sum
     }
 }
 
-/// What a new destination takes.
-fn bytes_of_new(name: &str) -> u64 {
-    let queue = destination::kind_of(name).unwrap_or(Kind::Queue).is_queue();
-    DESTINATION_BYTES + name.len() as u64 + if queue { LANE_BYTES } else { CHUNK_BYTES }
+/// The base of a destination with this name. `dead_letters`: those it may get are yet to be made.
+fn base_of(name: &str, kind: Kind, dead_letters: bool) -> u64 {
+    let own = DESTINATION_BYTES + name.len() as u64;
+    match kind {
+        Kind::Topic => own + (CHUNKS_MIN as u64 + CHUNKS_ADDED) * CHUNK_BYTES,
+        Kind::Queue if dead_letters => own + LANE_BYTES + base_of_dead_letters(name),
+        Kind::Queue | Kind::DeadLetter => own + LANE_BYTES,
+    }
+}
+
+fn base_of_dead_letters(of: &str) -> u64 {
+    let name = of.len() + destination::DEAD_LETTER_PREFIX.len();
+    DESTINATION_BYTES + name as u64 + LANE_BYTES
+}
+
+impl Destination {
+    fn small(&self) -> Small {
+        let further = u64::from(self.queue.lanes_used() - 1) * LANE_BYTES;
+        let growth = match self.kind {
+            Kind::Topic => self.topic.chunks.len().saturating_sub(CHUNKS_MIN) as u64 * CHUNK_BYTES,
+            // Its dead letters come with the same priorities, and are not asked.
+            Kind::Queue => 2 * further,
+            Kind::DeadLetter => further,
+        };
+        Small { base: base_of(&self.name, self.kind, !self.has_dead_letters), growth }
+    }
 }
 
 impl Durable {
-    fn small_bytes(&self) -> u64 {
-        let runs = (self.cursor.runs().len() as u64).max(RUNS_COUNTED);
-        DURABLE_BYTES + self.name.len() as u64 + runs * RUN_BYTES
+    fn small(&self) -> Small {
+        let further = (self.cursor.runs().len() as u64).saturating_sub(RUNS_MIN);
+        Small {
+            base: DURABLE_BYTES + self.name.len() as u64 + RUNS_MIN * RUN_BYTES,
+            growth: further * RUN_BYTES,
+        }
     }
 }
 
@@ -59,34 +105,43 @@ impl Engine {
     /// Counts a destination again that may have grown or shrunk.
     pub(super) fn recount(&mut self, id: DestinationId) {
         if let Some(Some(destination)) = self.destinations.get_mut(id.0 as usize) {
-            let bytes = destination.small_bytes();
-            let before = std::mem::replace(&mut destination.counted_bytes, bytes);
-            self.small_bytes = self.small_bytes + bytes - before;
+            let now = destination.small();
+            self.small.replace(std::mem::replace(&mut destination.counted, now), now);
         }
     }
 
     /// Counts a durable subscription again.
     pub(super) fn recount_durable(&mut self, subscription: u32) {
         if let Some(durable) = self.durables.get_mut(&subscription) {
-            let bytes = durable.small_bytes();
-            let before = std::mem::replace(&mut durable.counted_bytes, bytes);
-            self.small_bytes = self.small_bytes + bytes - before;
+            let now = durable.small();
+            self.small.replace(std::mem::replace(&mut durable.counted, now), now);
         }
+    }
+
+    /// Dead letters came or went: the queue they are of has to reserve a place for them, or not.
+    pub(super) fn note_dead_letters(&mut self, name: &str, there: bool) {
+        let queue = name.strip_prefix(destination::DEAD_LETTER_PREFIX);
+        let Some(&id) = queue.and_then(|queue| self.names.get(queue)) else { return };
+        if let Some(queue) = self.destination_mut(id) {
+            queue.has_dead_letters = there;
+        }
+        self.recount(id);
     }
 
     /// Refuses a destination for which there is no room in the small state.
     pub(super) fn check_small_for_destination(&self, name: &str) -> Result<(), ClientError> {
-        self.check_small(bytes_of_new(name), Code::TooManyDestinations)
+        let kind = destination::kind_of(name).unwrap_or(Kind::Queue);
+        self.check_base(base_of(name, kind, true), Code::TooManyDestinations)
     }
 
     /// The same for a durable subscription.
     pub(super) fn check_small_for_durable(&self, name: &str) -> Result<(), ClientError> {
-        let bytes = DURABLE_BYTES + name.len() as u64 + RUNS_COUNTED * RUN_BYTES;
-        self.check_small(bytes, Code::TooManySubscriptions)
+        let bytes = DURABLE_BYTES + name.len() as u64 + RUNS_MIN * RUN_BYTES;
+        self.check_base(bytes, Code::TooManySubscriptions)
     }
 
-    fn check_small(&self, more: u64, code: Code) -> Result<(), ClientError> {
-        let (taken, most) = (self.small_bytes, limits::SMALL_STATE_BYTES_MAX);
+    fn check_base(&self, more: u64, code: Code) -> Result<(), ClientError> {
+        let (taken, most) = (self.small.base, limits::SMALL_STATE_BASE_MAX);
         if taken + more > most {
             return Err(ClientError::new(
                 code,
@@ -97,5 +152,64 @@ impl Engine {
             ));
         }
         Ok(())
+    }
+
+    fn growth_left(&self) -> u64 {
+        limits::SMALL_STATE_GROWTH_MAX.saturating_sub(self.small.growth)
+    }
+
+    /// Refuses a priority that a queue has not used yet when there is no room for another one.
+    pub(super) fn check_priority(
+        &self,
+        id: DestinationId,
+        priority: u8,
+    ) -> Result<(), ClientError> {
+        let new = |d: &&Destination| d.kind.is_queue() && !d.queue.uses_lane(priority);
+        match self.destination(id).filter(new) {
+            Some(d) if self.growth_left() < 2 * LANE_BYTES => Err(ClientError::new(
+                Code::TooManyDestinations,
+                format!(
+                    "{} has had no message of priority {priority}, and the server keeps track of no \
+                     further priorities; use one it has had, or delete queues that are not used",
+                    d.name
+                ),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a topic subscription may have one more run of acknowledged offsets behind a gap.
+    pub(super) fn may_open_run(&self, slot: SlotId) -> bool {
+        let Some(Role::Reader(reader)) = self.slots.get(slot).map(|s| &s.role) else {
+            return false;
+        };
+        let durable = reader.durable.and_then(|durable| self.durables.get(&durable));
+        let runs = durable.map_or(&reader.cursor, |durable| &durable.cursor).runs().len();
+        let room = durable.is_none() || runs < RUNS_MIN as usize || self.growth_left() >= RUN_BYTES;
+        room && runs < limits::CURSOR_RUNS_MAX
+    }
+
+    /// Into how many chunks each of these topics may be cut in a flush, given how many messages it has
+    /// in memory. In order: what one takes is not there for the next.
+    pub(super) fn chunks_allowed(&self) -> impl FnMut(u64) -> u64 + use<> {
+        let mut left = self.growth_left() / CHUNK_BYTES;
+        move |wanted| {
+            let further = wanted.saturating_sub(CHUNKS_ADDED).min(left);
+            left -= further;
+            wanted.min(CHUNKS_ADDED + further)
+        }
+    }
+
+    /// Joins chunks of a topic that has got some.
+    pub(super) fn join_chunks(&mut self, id: DestinationId) {
+        for most in [CHUNKS_MAX, CHUNKS_MIN] {
+            if let Some(destination) = self.destination_mut(id) {
+                destination.topic.join_chunks(most);
+            }
+            self.recount(id);
+            if self.small.growth <= limits::SMALL_STATE_GROWTH_MAX {
+                return;
+            }
+        }
     }
 }

@@ -9,6 +9,7 @@ use crate::base::id::{DestinationId, SessionId};
 use crate::base::limits;
 
 use super::cursor::Cursor;
+use super::small::Small;
 use super::thaw::Ahead;
 
 /// A durable subscription of a topic: a named cursor that outlives its sessions.
@@ -21,8 +22,8 @@ pub(super) struct Durable {
     pub(super) attached: bool,
     /// What it was handed in this run, by earlier sessions.
     pub(super) handed: Handed,
-    /// Its part of the engine's count of small state, bytes.
-    pub(super) counted_bytes: u64,
+    /// Its part of the engine's count of small state.
+    pub(super) counted: Small,
 }
 
 /// What earlier sessions of a durable subscription may have seen; soft. Two numbers instead of a

@@ -2,6 +2,12 @@
 
 use std::collections::VecDeque;
 
+/// Most chunks of a topic after a flush. Retention drops whole chunks, so it keeps some percent more than
+/// it has to.
+pub(super) const CHUNKS_MAX: usize = 64;
+/// The same when the small state is full.
+pub(super) const CHUNKS_MIN: usize = 8;
+
 /// A message that a topic keeps.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Kept {
@@ -79,5 +85,94 @@ impl Topic {
         self.frozen = 0;
         let kept = chunks.iter().filter(|chunk| chunk.end > self.first_offset);
         self.chunks.extend(kept);
+    }
+
+    /// Joins neighbouring chunks until there are at most `most`. Always those two that make the least
+    /// of a chunk, by their part of the messages and of the time the chunks span, whichever is larger.
+    pub(super) fn join_chunks(&mut self, most: usize) {
+        while self.chunks.len() > most.max(1) {
+            let part = |of: u64, all: u64| u128::from(of) * 1_000_000 / u128::from(all.max(1));
+            let first_ms = self.chunks.front().map_or(0, |chunk| chunk.since_mono_ms);
+            let last_ms = self.chunks.back().map_or(0, |chunk| chunk.since_mono_ms);
+            let below = self.hot_from - self.first_offset;
+            // The time a chunk spans begins with the youngest of the one before.
+            let (mut from, mut from_ms) = (self.first_offset, first_ms);
+            let mut least = (u128::MAX, 0);
+            for (at, (one, next)) in self.chunks.iter().zip(self.chunks.iter().skip(1)).enumerate()
+            {
+                let messages = part(next.end.saturating_sub(from), below);
+                let span = next.since_mono_ms.saturating_sub(from_ms);
+                let time = part(span, last_ms.saturating_sub(first_ms));
+                least = least.min((messages.max(time), at));
+                (from, from_ms) = (one.end, one.since_mono_ms);
+            }
+            let Some(one) = self.chunks.remove(least.1) else { return };
+            if let Some(next) = self.chunks.get_mut(least.1) {
+                next.bytes += one.bytes;
+                next.since_mono_ms = next.since_mono_ms.max(one.since_mono_ms);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn lies_below(topic: &mut Topic, messages: u64, since_mono_ms: u64) {
+        topic.hot_from += messages;
+        topic.chunks.push_back(Chunk { end: topic.hot_from, bytes: messages * 3, since_mono_ms });
+    }
+
+    proptest! {
+        /// Goal: joining keeps what there is and what it says. Method: random chunks, each number left.
+        #[test]
+        fn joined_chunks_say_the_same(
+            chunks in proptest::collection::vec((1u64..5_000, 0u64..100_000), 0..40),
+            most in 0usize..45,
+        ) {
+            let mut topic = Topic::default();
+            let mut now_ms = 5;
+            for (messages, later_ms) in chunks {
+                now_ms += later_ms;
+                lies_below(&mut topic, messages, now_ms);
+            }
+            let before = topic.chunks.clone();
+            topic.join_chunks(most);
+            prop_assert_eq!(topic.chunks.len(), before.len().min(most.max(1)));
+            prop_assert_eq!(topic.chunks.back().map(|c| c.end), before.back().map(|c| c.end));
+            let bytes = |chunks: &VecDeque<Chunk>| chunks.iter().map(|c| c.bytes).sum::<u64>();
+            prop_assert_eq!(bytes(&topic.chunks), bytes(&before));
+            for chunk in &topic.chunks {
+                let same = before.iter().find(|other| other.end == chunk.end);
+                prop_assert_eq!(same.map(|other| other.since_mono_ms), Some(chunk.since_mono_ms));
+            }
+        }
+    }
+
+    /// Goal: retention keeps little more than it has to. Method: a busy hour, a quiet month with a flush for
+    /// each message, both over and over: no chunk is a large part of the messages or of the time.
+    #[test]
+    fn joined_chunks_stay_small_parts_of_the_whole() {
+        let mut topic = Topic::default();
+        let mut now_ms = 0;
+        for n in 0..20_000u64 {
+            let busy = n % 2_000 < 100;
+            now_ms += if busy { 1_000 } else { 1_000_000 };
+            lies_below(&mut topic, if busy { 4_096 } else { 1 }, now_ms);
+            topic.join_chunks(CHUNKS_MAX);
+        }
+        assert_eq!(topic.chunks.len(), CHUNKS_MAX);
+        let (mut from, mut from_ms) = (0, 0);
+        for chunk in &topic.chunks {
+            assert!((chunk.end - from) * 10 < topic.hot_from, "{} messages", chunk.end - from);
+            assert!(
+                (chunk.since_mono_ms - from_ms) * 10 < now_ms,
+                "{} ms",
+                chunk.since_mono_ms - from_ms
+            );
+            (from, from_ms) = (chunk.end, chunk.since_mono_ms);
+        }
     }
 }

@@ -44,7 +44,7 @@ pub(super) struct Rig {
     next_tag: u64,
     /// What is durable beside the journal.
     pub(super) root: SimStore,
-    frozen: Option<Frozen>,
+    pub(super) frozen: Option<Frozen>,
     journal_at_freeze: usize,
     /// Batches are missing from what the engine was made of: it may count what they held.
     pub(super) lossy: bool,
