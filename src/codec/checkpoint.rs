@@ -40,7 +40,7 @@ mod tests {
     fn a_checkpoint_round_trips() {
         let now = Now { mono_ms: 1, wall_ms: 2, engine_ms: 3 };
         let fired_to = Key { due_ms: 4, sequence: 5 };
-        let meta = BatchMeta { now, fired_to, ..BatchMeta::default() };
+        let meta = BatchMeta { now, fired_to };
         let bytes = encode(&meta, b"events");
         assert_eq!(decode(&bytes), Some((meta, &b"events"[..])));
         assert_eq!(decode(&bytes[..39]), None);

@@ -42,9 +42,7 @@ impl Engine {
         };
         self.fired_to = self.fired_to.max(mark);
         more |= reach < due;
-        for key in &keys {
-            self.fire_one(*key);
-        }
+        self.fire_all(&mut keys);
         Fired { any: !keys.is_empty(), more }
     }
 
@@ -57,7 +55,18 @@ impl Engine {
         // The wheel has no limit, so nothing is left.
         let _ = self.wheel.advance(meta.fired_to, usize::MAX, &mut keys);
         self.fired_to = self.fired_to.max(meta.fired_to);
-        for key in &keys {
+        self.fire_all(&mut keys);
+    }
+
+    /// Fires what has left the wheel. What was put back is not in its place among the others: of those that
+    /// fire in one step, the one due first is the first.
+    fn fire_all(&mut self, keys: &mut [Key]) {
+        if keys.first().is_some_and(|first| first.due_ms <= self.put_back_to_ms) {
+            let due_ms =
+                |key: &Key| self.messages.get(key.sequence).map_or(0, |entry| entry.due_ms);
+            keys.sort_by_cached_key(|key| (due_ms(key), key.sequence));
+        }
+        for key in keys {
             self.fire_one(*key);
         }
     }
@@ -92,6 +101,7 @@ impl Engine {
         self.totals.put_back += 1;
         self.totals.put_back_bytes += entry.memory_bytes();
         let key = entry.key(sequence);
+        self.put_back_to_ms = self.put_back_to_ms.max(key.due_ms);
         self.wheel.insert(key);
     }
 

@@ -105,6 +105,8 @@ pub struct Engine {
     thawed_to: Key,
     /// Up to there the engine line goes on at full pace, ms: messages were put back by it.
     steady_to_ms: u64,
+    /// No message in memory that was put back has a key behind this, ms; soft.
+    put_back_to_ms: u64,
     wheel: Wheels,
     messages: Messages,
     /// Rows below the active layer that no longer count, by sequence; no watermark covers them.
@@ -167,6 +169,7 @@ impl Engine {
             now,
             fired_to: Key::end_of(now.engine_ms.saturating_sub(1)),
             steady_to_ms: 0,
+            put_back_to_ms: 0,
             thawed_to: Key { due_ms: u64::MAX, sequence: u64::MAX },
             wheel: Wheels::new(now.engine_ms),
             messages: Messages::default(),

@@ -7,6 +7,7 @@ use crate::base::lifecycle::State;
 use crate::base::limits;
 use crate::sim::ask::Asked;
 use crate::sim::model::{Delivered, Message, Reader, Sure};
+use crate::sim::swarm::Op;
 use crate::sim::world::{DESTINATIONS, World, Wrong};
 
 impl World {
@@ -320,13 +321,20 @@ impl World {
         Err(format!("true_status: {number} is {:?}: {message:?} at {now:?}", status.state))
     }
 
-    /// What is scheduled stands in the list, what is over does not, all in order.
+    /// What is scheduled stands in the list once, what is over does not, all in order; where clocks are
+    /// set, some of it was put back.
     fn listed(&mut self, page: &SchedulePage) -> Result<(), Wrong> {
+        let clocks_agree = !self.swarm.has(Op::ClockStep);
         let mut last = None;
+        let mut seen = std::collections::BTreeSet::new();
         for entry in &page.entries {
             let key = (entry.due_ms, entry.id.sequence());
-            if last.replace(key).is_some_and(|last| last >= key) {
-                return Err(format!("list_in_order: {key:?} after {last:?}"));
+            let before = last.replace(key);
+            if clocks_agree && before.is_some_and(|before| before >= key) {
+                return Err(format!("list_in_order: {key:?} after {before:?}"));
+            }
+            if !seen.insert(entry.id) {
+                return Err(format!("list_once: {key:?} is listed twice"));
             }
             let Some(number) = self.model.number_of(entry.id) else { continue };
             let message = &self.model.messages[&number];
