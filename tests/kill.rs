@@ -12,6 +12,16 @@ use postdate::sim::torture::{self, Cruelty, Medium, Options, Until};
 
 #[test]
 fn the_promises_hold_through_twenty_kills() {
+    hold_through_twenty_kills(Medium::Plain);
+}
+
+/// The same, and what was not synced is gone with each kill.
+#[test]
+fn the_promises_hold_through_twenty_losses_of_power() {
+    hold_through_twenty_kills(Medium::Volatile { program: env!("CARGO_BIN_EXE_torture").into() });
+}
+
+fn hold_through_twenty_kills(medium: Medium) {
     let dir = tempfile::tempdir().unwrap();
     let options = Options {
         server: env!("CARGO_BIN_EXE_postdate").into(),
@@ -19,7 +29,7 @@ fn the_promises_hold_through_twenty_kills() {
         seed: 20_260_101,
         until: Until::Kills(20),
         cruelty: Cruelty::Kills,
-        medium: Medium::Plain,
+        medium,
         talk: false,
     };
     let report = torture::run(&options).unwrap();
