@@ -3,15 +3,25 @@
 //! is killed at random moments, started again, and what it delivers is held against the record.
 //! The same loop, for as long as one likes and with more than kills, is the program `torture`.
 //!
-//! A kill leaves the page cache alone, so this is about crashes of the process; power loss is
-//! the crash sweep's matter, on the simulated disk.
+//! A kill leaves the page cache alone, so this is about crashes of the process; power loss is the
+//! matter of the crash sweep, on the simulated disk, and of `torture --volatile`.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use postdate::sim::torture::{self, Cruelty, Options, Until};
+use postdate::sim::torture::{self, Cruelty, Medium, Options, Until};
 
 #[test]
 fn the_promises_hold_through_twenty_kills() {
+    hold_through_twenty_kills(Medium::Plain);
+}
+
+/// The same, and what was not synced is gone with each kill.
+#[test]
+fn the_promises_hold_through_twenty_losses_of_power() {
+    hold_through_twenty_kills(Medium::Volatile { program: env!("CARGO_BIN_EXE_torture").into() });
+}
+
+fn hold_through_twenty_kills(medium: Medium) {
     let dir = tempfile::tempdir().unwrap();
     let options = Options {
         server: env!("CARGO_BIN_EXE_postdate").into(),
@@ -19,6 +29,7 @@ fn the_promises_hold_through_twenty_kills() {
         seed: 20_260_101,
         until: Until::Kills(20),
         cruelty: Cruelty::Kills,
+        medium,
         talk: false,
     };
     let report = torture::run(&options).unwrap();

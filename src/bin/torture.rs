@@ -1,11 +1,12 @@
 //! Runs the kill loop: the real server, killed at random, held against what it has answered.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
-use postdate::sim::torture::{self, Cruelty, Options, Report, TortureError, Until};
+use clap::{Parser, Subcommand};
+use postdate::sim::torture::{self, Cruelty, Medium, Options, Report, TortureError, Until};
 
 /// The real server on a real disk, killed, stopped and held up at random moments under load; a
 /// ledger holds what it answers and delivers against what it has acknowledged.
@@ -15,16 +16,19 @@ use postdate::sim::torture::{self, Cruelty, Options, Report, TortureError, Until
 #[derive(Parser)]
 #[command(
     name = "torture",
+    args_conflicts_with_subcommands = true,
     after_help = "\
 Examples:
   torture --minutes 10                       ten minutes, the server beside this program
   torture --minutes 600 --seed 7 --strace    a night, with writes that fail
+  torture --minutes 10 --volatile            every kill is a power cut
+  sudo torture --minutes 10 --full-disk      a disk that is full, or read-only, now and then
   torture --minutes 1 --data-dir /mnt/x --keep"
 )]
 struct Args {
     /// Go on for so long
-    #[arg(long, value_name = "M", default_value_t = 1)]
-    minutes: u64,
+    #[arg(long, value_name = "M", default_value_t = 1.0)]
+    minutes: f64,
     /// Seed of what is random here; the machine adds chances of its own
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -40,10 +44,37 @@ struct Args {
     /// In some lives let system calls fail; needs strace
     #[arg(long)]
     strace: bool,
+    /// Let every kill be a power cut: what was not synced is gone, or a random part of it is
+    #[arg(long, conflicts_with_all = ["strace", "full_disk"])]
+    volatile: bool,
+    /// On a small file system in memory, which is full or read-only in some lives; needs root
+    #[arg(long)]
+    full_disk: bool,
+    #[command(subcommand)]
+    child: Option<ChildProcess>,
+}
+
+/// What this program starts of itself.
+#[derive(Subcommand)]
+enum ChildProcess {
+    /// A server on a volatile disk
+    #[command(hide = true)]
+    ServeVolatile {
+        #[arg(long)]
+        staging: PathBuf,
+        #[arg(long)]
+        torn: Option<u64>,
+        /// The command line of postdate
+        #[arg(last = true)]
+        arguments: Vec<OsString>,
+    },
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let mut args = Args::parse();
+    if let Some(ChildProcess::ServeVolatile { staging, torn, arguments }) = args.child.take() {
+        return torture::serve_volatile(&staging, torn, arguments);
+    }
     let options = match options(&args) {
         Ok(options) => options,
         Err(why) => {
@@ -73,12 +104,22 @@ fn options(args: &Args) -> Result<Options, String> {
     if std::fs::read_dir(&home).is_ok_and(|mut entries| entries.next().is_some()) {
         return Err(format!("{} is not empty; the ledger begins with nothing", home.display()));
     }
+    let medium = if args.volatile {
+        Medium::Volatile { program: std::env::current_exe().map_err(|error| error.to_string())? }
+    } else if args.full_disk {
+        Medium::Small
+    } else {
+        Medium::Plain
+    };
+    let time = Duration::try_from_secs_f64(args.minutes * 60.0)
+        .map_err(|error| format!("--minutes {}: {error}", args.minutes))?;
     Ok(Options {
         server,
         home,
         seed: args.seed,
-        until: Until::Time(Duration::from_secs(args.minutes.saturating_mul(60))),
+        until: Until::Time(time),
         cruelty: if args.strace { Cruelty::WriteErrors } else { Cruelty::All },
+        medium,
         talk: true,
     })
 }

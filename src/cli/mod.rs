@@ -30,10 +30,13 @@ mod tests;
 mod time;
 mod verify;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::env::{Disk, OsDisk};
 use failure::Failure;
 use output::Out;
 
@@ -118,12 +121,18 @@ enum Command {
 /// Runs the command of this process's command line; the whole of `main`.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    main_on(Arc::new(OsDisk::default()), std::env::args_os())
+}
+
+/// Runs a command line, the name of the program first; a server has its data on this disk.
+#[must_use]
+pub fn main_on(disk: Arc<dyn Disk>, arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => return wrong_usage(&error),
     };
     let json = cli.json;
-    match run(cli) {
+    match run(cli, disk) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(json),
     }
@@ -142,10 +151,10 @@ fn wrong_usage(error: &clap::Error) -> ExitCode {
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
-fn run(cli: Cli) -> Result<(), Failure> {
+fn run(cli: Cli, disk: Arc<dyn Disk>) -> Result<(), Failure> {
     let out = Out::new(cli.json);
     match cli.command {
-        Command::Serve(command) => command.run(out),
+        Command::Serve(command) => command.run(out, disk),
         Command::Verify(command) => command.run(out),
         Command::Bench(command) => command.run(out),
         Command::Publish(command) => client_runtime(command.run(out)),

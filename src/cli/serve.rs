@@ -18,7 +18,7 @@ use crate::cli::failure::Failure;
 use crate::cli::output::{Out, count_of};
 use crate::cli::time::now_ms;
 use crate::cli::{logging, progress};
-use crate::env::{OsClock, OsDisk};
+use crate::env::{Disk, OsClock};
 use crate::front::{self, FrontConfig};
 use crate::journal::JournalError;
 use crate::journal::home::HomeError;
@@ -74,7 +74,7 @@ pub(super) struct Serve {
 }
 
 impl Serve {
-    pub(super) fn run(self, mut out: Out) -> Result<(), Failure> {
+    pub(super) fn run(self, mut out: Out, disk: Arc<dyn Disk>) -> Result<(), Failure> {
         let config = self.settings_in_force(|name| std::env::var(name).ok())?;
         if self.print_config {
             out.text(config.to_toml().trim_end())?;
@@ -94,7 +94,7 @@ impl Serve {
         // let in until everything is recovered.
         let socket = bind(&addresses)?;
         let started = Instant::now();
-        let shard = open(&config)?;
+        let shard = open(&config, disk)?;
         let listener = {
             let _guard = runtime.enter();
             socket.listen(BACKLOG).map_err(|error| cannot_listen(&config.listen, &error))?
@@ -197,14 +197,13 @@ fn cannot_listen(address: &str, error: &std::io::Error) -> Failure {
     Failure::Failed(format!("cannot listen on {address}: {error}{advice}"))
 }
 
-fn open(config: &Config) -> Result<Shard, Failure> {
+fn open(config: &Config, disk: Arc<dyn Disk>) -> Result<Shard, Failure> {
     let options = ShardOptions { data_dir: config.data_dir.clone(), config: config.shard_config() };
     let bar = progress::bytes("recovering", Some(0));
-    let shard =
-        shard::open(Arc::new(OsDisk::default()), Arc::new(OsClock), options, &mut |done, total| {
-            bar.set_length(total);
-            bar.set_position(done);
-        });
+    let shard = shard::open(disk, Arc::new(OsClock), options, &mut |done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
+    });
     bar.finish_and_clear();
     shard.map_err(|error| cannot_open(&error))
 }

@@ -14,6 +14,7 @@ pub mod report;
 pub mod store;
 pub mod swarm;
 pub mod torture;
+pub mod volatile;
 pub mod world;
 
 pub use clock::SimClock;
@@ -22,6 +23,7 @@ pub use fault::{FaultKind, Repeat};
 pub use medium::Survival;
 pub use report::{Report, Violation};
 pub use store::SimStore;
+pub use volatile::VolatileDisk;
 pub use world::World;
 
 #[cfg(test)]

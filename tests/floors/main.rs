@@ -36,11 +36,11 @@ const NOT_SIM: &[&str] = &[
 /// Where the edges of the system are: async and the world's ways are theirs.
 const EDGES: &[&str] = &["front", "client", "cli", "main", "bin"];
 
-/// And of the test tools, the one that runs the real server.
-const EDGE_TOOL: &str = "src/sim/torture/";
+/// And of the test tools, those that run the real server and its disk.
+const EDGE_TOOLS: &[&str] = &["src/sim/torture/", "src/sim/volatile/"];
 
 fn is_edge(source: &Source) -> bool {
-    EDGES.contains(&source.module()) || source.name.starts_with(EDGE_TOOL)
+    EDGES.contains(&source.module()) || EDGE_TOOLS.iter().any(|tool| source.name.starts_with(tool))
 }
 
 /// Crates of the edges.

@@ -74,6 +74,8 @@ pub(super) struct Ledger {
     /// Accepted, and seen or cancelled, since the last rest; the side queue left out.
     begun: u64,
     done: u64,
+    /// Something was accepted for the side queue.
+    side: bool,
     pub(super) counts: Counts,
     violations: Vec<String>,
 }
@@ -86,6 +88,7 @@ impl Ledger {
             floor: 1,
             begun: 0,
             done: 0,
+            side: false,
             counts: Counts::default(),
             violations: Vec::new(),
         }
@@ -139,9 +142,8 @@ impl Ledger {
     pub(super) fn accepted(&mut self, number: u64, id: MessageId) {
         self.counts.accepted += 1;
         let Some(record) = self.records.get_mut(&number) else { return };
-        if record.place != Place::Side {
-            self.begun += 1;
-        }
+        self.side |= record.place == Place::Side;
+        self.begun += u64::from(record.place != Place::Side);
         let other = record.id.is_some_and(|known| known != id);
         record.id = Some(id);
         record.due_min_ms = id.due_ms();
@@ -218,6 +220,11 @@ impl Ledger {
         if state == State::Unknown {
             self.against(number, "is unknown to a new due time");
         }
+    }
+
+    /// Whether there is a side queue for certain.
+    pub(super) fn has_side(&self) -> bool {
+        self.side
     }
 
     /// The side queue is about to be purged.

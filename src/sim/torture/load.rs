@@ -43,6 +43,11 @@ fn is_the_end(error: &Error) -> bool {
     }
 }
 
+/// Whether the disk has no room for something new, and for the destination it would make.
+fn is_full<T>(asked: &Result<T, Error>) -> bool {
+    matches!(asked, Err(Error::Refused(why)) if why.code == Code::DiskFull)
+}
+
 /// What was asked, if it was answered; other errors than those of the end are written down.
 fn answer<T>(ledger: &Shared, what: &str, asked: Result<T, Error>) -> Option<T> {
     match asked {
@@ -101,8 +106,13 @@ async fn send(
         batch.push(Message::new(body).with_delay(delay));
         numbers.push(number);
     }
-    let Some(results) = answer(ledger, "send", client.produce_batch(place.name(), &batch).await)
-    else {
+    let sent = client.produce_batch(place.name(), &batch).await;
+    if is_full(&sent) {
+        numbers.iter().for_each(|number| ledger.lock().refused(*number));
+        sleep(PAUSE).await;
+        return Continue(());
+    }
+    let Some(results) = answer(ledger, "send", sent) else {
         let mut ledger = ledger.lock();
         numbers.iter().for_each(|_| ledger.unanswered());
         return Break(());
@@ -161,7 +171,8 @@ pub(super) async fn purge(server: String, ledger: Shared, mut random: Random) {
         if send(&client, &ledger, &mut random, Place::Side).await.is_break() {
             return;
         }
-        if random.percent(20) {
+        // On a full disk there may be no such queue yet.
+        if random.percent(20) && ledger.lock().has_side() {
             ledger.lock().purging();
             let asked = client.purge(Place::Side.name(), true).await;
             let Some(purged) = answer(&ledger, "purge", asked) else { return };
@@ -180,7 +191,11 @@ pub(super) async fn consume(server: String, ledger: Shared, place: Place, mut ra
         start: StartAt::Earliest,
         ..SubscribeOptions::new(place.name())
     };
-    let subscribed = client.subscribe(options).await;
+    let mut subscribed = client.subscribe(options.clone()).await;
+    while is_full(&subscribed) {
+        sleep(PAUSE).await;
+        subscribed = client.subscribe(options.clone()).await;
+    }
     let Some(mut subscription) = answer(&ledger, "subscribe", subscribed) else { return };
     while let Some(next) = subscription.next().await {
         let Some(received) = answer(&ledger, "delivery", next) else { return };
@@ -257,6 +272,37 @@ pub(super) async fn rest(server: &str, ledger: &Shared, patience: Duration) -> R
         sleep(PAUSE).await;
     }
     Ok(())
+}
+
+/// Publishes until it is let again, after the disk was full.
+///
+/// # Errors
+/// That it is not let within `patience`.
+pub(super) async fn comes_back(
+    server: &str,
+    ledger: &Shared,
+    patience: Duration,
+) -> Result<(), String> {
+    let Some(client) = connect(server).await else { return Err("nobody was let in".into()) };
+    let begun = wall_ms();
+    loop {
+        let number = ledger.lock().sending(Place::Queue, 0);
+        match client.produce(Place::Queue.name(), format!("{number} ")).await {
+            Ok(produced) => {
+                ledger.lock().accepted(number, produced.id);
+                return Ok(());
+            }
+            Err(Error::Refused(why)) if why.code == Code::DiskFull => ledger.lock().refused(number),
+            Err(error) => {
+                ledger.lock().unanswered();
+                return Err(error.to_string());
+            }
+        }
+        if wall_ms().saturating_sub(begun) > patience.as_millis() as u64 {
+            return Err("publishing is still refused".into());
+        }
+        sleep(PAUSE).await;
+    }
 }
 
 async fn mark(client: &Client, ledger: &Shared) -> Result<u64, String> {

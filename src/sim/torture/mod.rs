@@ -2,14 +2,19 @@
 //! acknowledged to them. The server is killed, stopped and held up at random moments, started
 //! again with other settings, and what it answers and delivers is held against the ledger.
 //!
-//! A kill leaves the page cache alone: this is about crashes of the process and about real threads,
-//! sockets and files. Loss of power is the simulated disk's matter.
+//! A kill leaves the page cache alone: on the disk as it is, this is about crashes of the process and
+//! about real threads, sockets and files. On a [`VolatileDisk`](crate::sim::VolatileDisk) a kill is
+//! a loss of power too.
 
 mod ledger;
 mod load;
 mod report;
 mod server;
+mod small;
+mod trouble;
+mod volatile;
 
+use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rustix::process::Signal;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
@@ -24,12 +30,19 @@ use self::ledger::{Ledger, Place};
 use self::load::Shared;
 pub use self::report::{Counts, Report};
 use self::server::{Server, Start};
+use self::small::SmallDisk;
+use self::trouble::Trouble;
+pub use self::volatile::serve_volatile;
 use crate::sim::random::Random;
 
 /// Lives between two rests.
 const LIVES_A_REST: u64 = 40;
 /// Longest time until everything is at rest; delays are far shorter.
 const REST_PATIENCE: Duration = Duration::from_secs(120);
+/// Longest time until a server has ended whose journal cannot be written.
+const FAULT_PATIENCE: Duration = Duration::from_secs(20);
+/// Longest time until publishing goes on when there is space again.
+const SPACE_PATIENCE: Duration = Duration::from_secs(20);
 
 /// When the loop ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +64,21 @@ pub enum Cruelty {
     WriteErrors,
 }
 
+/// Where the server has its data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Medium {
+    /// On the disk as it is.
+    Plain,
+    /// On a [`VolatileDisk`](crate::sim::VolatileDisk): a kill is a loss of power.
+    Volatile {
+        /// A program that runs [`serve_volatile`] when it is called with the arguments
+        /// `serve-volatile --staging DIR [--torn SEED] --` and those of the server.
+        program: PathBuf,
+    },
+    /// On a small file system of its own, which is full or read-only now and then: for root.
+    Small,
+}
+
 /// How the loop runs.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -64,6 +92,8 @@ pub struct Options {
     pub until: Until,
     /// What is done.
     pub cruelty: Cruelty,
+    /// Where the data are.
+    pub medium: Medium,
     /// Tell about each rest on standard error.
     pub talk: bool,
 }
@@ -79,6 +109,9 @@ pub enum TortureError {
         /// Why it failed.
         source: std::io::Error,
     },
+    /// Somebody does not want to wait for the end.
+    #[error("interrupted")]
+    Interrupted,
 }
 
 fn failed(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> TortureError {
@@ -98,20 +131,43 @@ pub fn run(options: &Options) -> Result<Report, TortureError> {
         .build()
         .map_err(failed("cannot start threads"))?;
     let begun = Instant::now();
+    let small = match options.medium {
+        Medium::Small => {
+            let dir = options.home.join("small");
+            Some(
+                SmallDisk::mount(dir.clone())
+                    .map_err(failed(format!("mount {}", dir.display())))?,
+            )
+        }
+        Medium::Plain | Medium::Volatile { .. } => None,
+    };
     let mut torture = Torture {
         options,
+        small,
         ledger: Arc::new(Mutex::new(Ledger::new())),
         random: Random::new(options.seed, "torture"),
         begun,
     };
-    runtime.block_on(torture.run())?;
+    // Dropped when it is interrupted, and with it the server and what is mounted.
+    runtime.block_on(async {
+        let mut term = signal(SignalKind::terminate()).map_err(failed("SIGTERM"))?;
+        tokio::select! {
+            ended = torture.run() => ended,
+            _ = tokio::signal::ctrl_c() => Err(TortureError::Interrupted),
+            _ = term.recv() => Err(TortureError::Interrupted),
+        }
+    })?;
     let ledger = torture.ledger.lock();
     let violations = ledger.violations().to_vec();
+    if let Some(small) = torture.small.as_mut().filter(|_| !violations.is_empty()) {
+        small.keep();
+    }
     Ok(Report { took: begun.elapsed(), counts: ledger.counts, violations })
 }
 
 struct Torture<'a> {
     options: &'a Options,
+    small: Option<SmallDisk>,
     ledger: Shared,
     random: Random,
     begun: Instant,
@@ -160,17 +216,27 @@ impl Torture<'_> {
     async fn life(&mut self) -> Result<(), TortureError> {
         let end = self.choose_end();
         let fault = (end == End::Fault).then(|| self.choose_fault());
+        let trouble = self.choose_trouble();
+        if self.begin_trouble(trouble).await? {
+            return Ok(());
+        }
         let mut server = self.spawn(fault.as_deref())?;
         if end == End::KillWhileStarting {
             sleep(Duration::from_millis(self.random.below(120))).await;
             let status = server.kill().map_err(failed("kill"))?;
             self.ledger.lock().counts.early_kills += 1;
             self.judge_end(&server, End::Kill, status);
-            return Ok(());
+            return self.end_trouble();
         }
         let mut tasks = JoinSet::new();
-        match server.ready().await {
-            Ok(address) => self.start_load(&mut tasks, &address),
+        let ready = server.ready().await;
+        match &ready {
+            Ok(address) => self.start_load(&mut tasks, address),
+            // It may need space to start.
+            Err(_) if trouble == Trouble::FullAtStart => {
+                self.judge_refusal(&mut server)?;
+                return self.end_trouble();
+            }
             // It may have met its write error while it started.
             Err(_) if end == End::Fault => {}
             Err(why) => {
@@ -180,6 +246,9 @@ impl Torture<'_> {
         }
         // The moment of the end is what is random here; nothing waits for it to have passed.
         self.sleep(100, 1_000).await;
+        if let Ok(address) = &ready {
+            self.have_trouble(trouble, address, end).await?;
+        }
         if end != End::Fault && self.options.cruelty != Cruelty::Kills && self.random.percent(15) {
             server.signal(Signal::STOP).map_err(failed("SIGSTOP"))?;
             self.sleep(20, 500).await;
@@ -189,7 +258,7 @@ impl Torture<'_> {
         }
         self.end_life(&mut server, end).await?;
         self.join(tasks).await;
-        Ok(())
+        self.end_trouble()
     }
 
     /// Consumers alone, until nothing is left and everything can be judged.
@@ -248,11 +317,31 @@ impl Torture<'_> {
             Cruelty::Kills => (16, 1),
             _ => (*self.random.pick(&[16, 16, 24, 64]), *self.random.pick(&[1, 1, 2, 8])),
         };
-        let settings = [format!("memory_mib={memory}"), format!("journal_tail_mib={tail}")];
-        let Options { server: binary, home, .. } = self.options;
+        let mut settings = vec![format!("memory_mib={memory}"), format!("journal_tail_mib={tail}")];
+        if self.small.is_some() {
+            settings.push("segment_mib=40".into());
+        }
+        let home = &self.options.home;
+        let data = self.small.as_ref().map_or_else(|| home.join("data"), SmallDisk::data);
+        let command = self.command();
         self.ledger.lock().counts.lives += 1;
-        Server::spawn(&Start { binary, home, settings: &settings, fault })
-            .map_err(failed(format!("cannot start {}", binary.display())))
+        Server::spawn(&Start { command: &command, home, data: &data, settings: &settings, fault })
+            .map_err(failed(format!("cannot start {}", command[0].display())))
+    }
+
+    /// The server's program, and what it gets first.
+    fn command(&mut self) -> Vec<OsString> {
+        let Medium::Volatile { program } = &self.options.medium else {
+            return vec![self.options.server.clone().into()];
+        };
+        let mut command = vec![program.into(), "serve-volatile".into(), "--staging".into()];
+        command.push(self.options.home.join("unsynced").into());
+        // Of what is not synced, nothing survives one half of the lives, and anything the other.
+        if self.random.coin() {
+            command.extend(["--torn".into(), self.random.next().to_string().into()]);
+        }
+        command.push("--".into());
+        command
     }
 
     fn start_load(&mut self, tasks: &mut JoinSet<()>, address: &str) {
@@ -288,13 +377,24 @@ impl Torture<'_> {
             self.judge_end(server, end, status);
             return Ok(());
         }
+        if server.met_its_error().map_err(failed("strace"))? {
+            match server.end(FAULT_PATIENCE).await {
+                Ok(status) => self.judge_end(server, end, status),
+                Err(_) => {
+                    let log = server.log();
+                    let what = "the server goes on although its journal cannot be written";
+                    self.ledger.lock().violation(format!("{what}; {log}"));
+                }
+            }
+            return Ok(());
+        }
         let (end, status) = match end {
             End::Kill | End::KillWhileStarting => (End::Kill, server.kill()),
             // The error has not come, or not where it must end the server.
             End::Fault => (End::Kill, server.kill()),
             End::Stop => {
                 server.signal(Signal::TERM).map_err(failed("SIGTERM"))?;
-                let ended = server.end().await;
+                let ended = server.end(server::PATIENCE).await;
                 if ended.is_err() {
                     self.ledger.lock().violation("the server did not stop on SIGTERM".into());
                     return Ok(());

@@ -16,6 +16,10 @@ pub struct Counts {
     pub stops: u64,
     /// Lives that ended by themselves, as they should, on a write error put in.
     pub faults: u64,
+    /// Lives in which the disk was full for a while.
+    pub full_disks: u64,
+    /// Starts that were refused, as they should be: on a read-only disk, or may be: on a full one.
+    pub refused_starts: u64,
     /// Times the server was held up by SIGSTOP for a moment.
     pub pauses: u64,
     /// Times everything came to rest and was judged.
@@ -58,6 +62,7 @@ pub struct Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Counts { lives, kills, early_kills, stops, faults, pauses, rests, .. } = self.counts;
+        let Counts { full_disks, refused_starts, .. } = self.counts;
         let Counts { accepted, unknown, refused, delivered, deliveries, .. } = self.counts;
         let Counts { redelivered, acknowledged, cancelled, rescheduled, purged, .. } = self.counts;
         writeln!(f, "minutes          {:.1}", self.took.as_secs_f64() / 60.0)?;
@@ -66,6 +71,9 @@ impl fmt::Display for Report {
             "lives            {lives}: {kills} killed, {early_kills} killed while starting, "
         )?;
         writeln!(f, "{stops} stopped, {faults} ended by a write error")?;
+        if full_disks + refused_starts > 0 {
+            writeln!(f, "full disk        {full_disks}, and {refused_starts} starts refused")?;
+        }
         writeln!(f, "pauses, rests    {pauses}, {rests}")?;
         writeln!(f, "accepted         {accepted}, and {unknown} unanswered, {refused} refused")?;
         writeln!(

@@ -1,5 +1,6 @@
 //! The server as a child process, and the signals it gets.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,18 +14,23 @@ use tokio::time::sleep;
 const LOOK: Duration = Duration::from_millis(2);
 /// Longest time a server may take to recover or to stop: far more than the small data sets need,
 /// also on a machine that has much else to do.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How a server is started.
 #[derive(Debug)]
 pub(super) struct Start<'a> {
-    pub(super) binary: &'a Path,
-    /// Holds the data directory, the log, and what the server says on standard output.
+    /// The program and what it gets before the arguments of the server.
+    pub(super) command: &'a [OsString],
+    /// Holds the log, and what the server says on standard output.
     pub(super) home: &'a Path,
+    pub(super) data: &'a Path,
     pub(super) settings: &'a [String],
     /// A system call that fails from its n-th time on, put in by strace.
     pub(super) fault: Option<&'a str>,
 }
+
+/// The system calls that are made to fail.
+const FAILING_CALLS: &str = "trace=pwrite64,fdatasync";
 
 /// A server, ready or not. Killed when dropped.
 #[derive(Debug)]
@@ -32,24 +38,31 @@ pub(super) struct Server {
     child: Child,
     said: PathBuf,
     log: PathBuf,
+    /// The calls that failed, one a line, if some were to.
+    failed: Option<PathBuf>,
 }
 
 impl Server {
     /// Starts the process and does not wait for it.
     pub(super) fn spawn(start: &Start<'_>) -> io::Result<Self> {
         use std::os::unix::process::CommandExt;
-        let mut command = match start.fault {
-            None => Command::new(start.binary),
-            Some(fault) => {
-                let mut strace = Command::new("strace");
-                strace.args(["-f", "-qq", "-o", "/dev/null", "-e", fault]).arg(start.binary);
-                strace
-            }
-        };
+        let failed = start.fault.map(|_| start.home.join("strace"));
+        let mut all: Vec<OsString> = Vec::new();
+        if let (Some(fault), Some(failed)) = (start.fault, &failed) {
+            // The file first: who looks into it must not find what an earlier server met.
+            File::create(failed)?;
+            let strace =
+                ["strace", "-f", "-qq", "-y", "-Z", "-e", FAILING_CALLS, "-e", fault, "-o"];
+            all.extend(strace.map(OsString::from));
+            all.push(failed.into());
+        }
+        all.extend(start.command.iter().cloned());
+        let (program, first) = all.split_first().ok_or(io::ErrorKind::InvalidInput)?;
         let (said, log) = (start.home.join("said"), start.home.join("log"));
-        let child = command
+        let child = Command::new(program)
+            .args(first)
             .args(["serve", "--json", "--log", "warn", "--listen", "127.0.0.1:0", "--data-dir"])
-            .arg(start.home.join("data"))
+            .arg(start.data)
             .args(start.settings.iter().flat_map(|setting| ["--set", setting]))
             .stdin(Stdio::null())
             .stdout(File::create(&said)?)
@@ -57,7 +70,7 @@ impl Server {
             // So that a signal reaches the server also where strace stands in between.
             .process_group(0)
             .spawn()?;
-        Ok(Self { child, said, log })
+        Ok(Self { child, said, log, failed })
     }
 
     /// Waits until it listens; its address.
@@ -89,17 +102,25 @@ impl Server {
         self.child.try_wait()
     }
 
+    /// Whether a write to the journal in use was made to fail: then it must end by itself.
+    /// Writes elsewhere it may try again, or go on without.
+    pub(super) fn met_its_error(&self) -> io::Result<bool> {
+        let Some(failed) = &self.failed else { return Ok(false) };
+        let calls = std::fs::read(failed)?;
+        Ok(String::from_utf8_lossy(&calls).lines().any(must_end))
+    }
+
     /// Waits until it has ended by itself.
     ///
     /// # Errors
     /// When that takes too long.
-    pub(super) async fn end(&mut self) -> io::Result<ExitStatus> {
+    pub(super) async fn end(&mut self, patience: Duration) -> io::Result<ExitStatus> {
         let begun = Instant::now();
         loop {
             if let Some(status) = self.ended()? {
                 return Ok(status);
             }
-            if begun.elapsed() > PATIENCE {
+            if begun.elapsed() > patience {
                 return Err(io::ErrorKind::TimedOut.into());
             }
             sleep(LOOK).await;
@@ -125,11 +146,40 @@ impl Server {
     }
 }
 
+/// Whether a line of strace, which names the files, tells of such a write. Spares have other names.
+fn must_end(line: &str) -> bool {
+    let segment = line.split_once("/journal/").and_then(|(_, name)| name.split_once(".wal>"));
+    line.ends_with("(INJECTED)")
+        && line.contains("pwrite64(")
+        && segment.is_some_and(|(name, _)| name.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         // After it was waited for, its number may be another's.
         if matches!(self.ended(), Ok(None)) {
             let _ = self.kill();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: only a failed write to a segment in use counts. Method: lines as strace writes them.
+    #[test]
+    fn a_failed_write_to_the_journal_is_known() {
+        let line = |call: &str, file: &str, end: &str| {
+            format!(
+                "77 {call}(9</d/journal/{file}>, \"\"..., 4096, 4096) = -1 EIO (Input/output error){end}"
+            )
+        };
+        let segment = "00000000000000000007.wal";
+        assert!(must_end(&line("pwrite64", segment, " (INJECTED)")));
+        assert!(!must_end(&line("pwrite64", segment, "")));
+        assert!(!must_end(&line("fdatasync", segment, " (INJECTED)")));
+        assert!(!must_end(&line("pwrite64", "spare-3.wal", " (INJECTED)")));
+        assert!(!must_end("77 pwrite64(9</d/store/7.seg>, 1) = -1 EIO (I/O error) (INJECTED)"));
     }
 }
