@@ -139,7 +139,7 @@ impl Engine {
             return 0;
         }
         let bytes = self.insert_thawed(row, State::Scheduled);
-        self.into_wheel(key, row.due_ms);
+        self.put_in_wheel(key, row.due_ms);
         bytes
     }
 
@@ -299,7 +299,7 @@ impl Engine {
         match row.place {
             Place::Scheduled(key) => {
                 self.insert_thawed(row, State::Scheduled);
-                self.into_wheel(key, row.due_ms);
+                self.put_in_wheel(key, row.due_ms);
             }
             Place::Ready { destination, .. } => {
                 if self.destination(destination).is_some_and(|d| d.kind.is_queue()) {
@@ -405,7 +405,7 @@ impl Engine {
             })
     }
 
-    fn into_wheel(&mut self, key: Key, due_ms: u64) {
+    fn put_in_wheel(&mut self, key: Key, due_ms: u64) {
         if key.due_ms != due_ms {
             self.put_back_to_ms = self.put_back_to_ms.max(key.due_ms);
         }
