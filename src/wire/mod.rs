@@ -2,3 +2,4 @@
 //! bytes in, requests out, answers in, bytes out.
 
 pub mod binary;
+pub mod stomp;
