@@ -119,6 +119,7 @@ impl Engine {
             && let Some(destination) = self.destination_mut(id)
         {
             destination.has_dead_letters = true;
+            self.note_queue(&name);
         }
         self.recount(id);
     }
@@ -131,6 +132,7 @@ impl Engine {
         self.names.remove(&gone.name);
         self.small.take(gone.counted);
         self.note_dead_letters(&gone.name, false);
+        self.note_queue(&gone.name);
         if gone.scheduled > 0 {
             self.drop_scheduled_of(id);
         }

@@ -61,7 +61,7 @@ fn samples() -> Vec<Event<'static>> {
         Event::HandedOut { destination, lane: 4, to: 5 },
         Event::LaneRestored { destination, lane: 4, handed_to: 5, cold_to: 6 },
         Event::ChunkRestored { destination, end: 4, bytes: 5, since_mono_ms: 6 },
-        Event::LineRestored { steady_to_ms: 7 },
+        Event::LineRestored { pace: Pace { steady_to: 7, slow_to: 8 } },
         Event::DestinationPurged {
             destination,
             ready: true,
