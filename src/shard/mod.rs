@@ -18,6 +18,7 @@ mod idle;
 mod known;
 mod open;
 mod records;
+mod sound;
 mod spill;
 mod stats;
 mod stepped;
@@ -28,7 +29,8 @@ mod timekeeper;
 mod work;
 
 pub use broker::{Broker, Outbox, Session};
-pub use check::{check_checkpoint, check_events, check_row};
+pub use check::{check_events, check_row};
 pub use error::ShardError;
 pub use open::{OpenError, Recovery, Shard, ShardOptions, open};
+pub use sound::{check_checkpoint, from_checkpoint};
 pub use stepped::SteppedShard;
