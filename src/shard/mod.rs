@@ -14,6 +14,8 @@ mod core;
 mod effort;
 mod error;
 mod flush;
+#[cfg(test)]
+mod handover_tests;
 mod idle;
 mod known;
 mod open;
@@ -27,6 +29,7 @@ mod tests;
 mod thread;
 mod timekeeper;
 mod work;
+mod worker;
 
 pub use broker::{Broker, Outbox, Session};
 pub use check::{check_events, check_row};
