@@ -107,12 +107,7 @@ fn run(mut engine: Engine, store: &SimStore) {
     }
     for pass_ms in PASS_MS {
         let now = engine.now();
-        let later = |ms: u64| ms + pass_ms;
-        let now = Now {
-            mono_ms: later(now.mono_ms),
-            wall_ms: later(now.wall_ms),
-            engine_ms: later(now.engine_ms),
-        };
+        let now = now.then(now.mono_ms + pass_ms, now.wall_ms + pass_ms, engine.steady_to_ms());
         for _ in 0..2 {
             store.thaw_scheduled(&mut engine, Key::end_of(now.engine_ms), 100);
             store.serve(&mut engine, 100);
@@ -202,10 +197,11 @@ pub(crate) fn seed(most: usize) -> Vec<u8> {
         restored(8, 900, State::Scheduled),
         restored(9, 900, State::Ready),
         Event::Finished { id: MessageId::new(800, 0, 6), state: State::Acknowledged },
+        Event::LineRestored { steady_to_ms: 3_000 },
     ];
     let mut events = Vec::new();
     all.iter().take(most).for_each(|one| event::encode(one, &mut events));
     let fired_to = Key { due_ms: 1_000, sequence: u64::MAX };
-    let meta = BatchMeta { now: Now::all(1_000), fired_to, ..BatchMeta::default() };
+    let meta = BatchMeta { now: Now::all(1_000), fired_to };
     codec::encode(&meta, &events)
 }

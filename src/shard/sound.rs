@@ -63,7 +63,7 @@ fn for_each_sound(
 }
 
 fn check_meta(meta: &BatchMeta) -> Result<(), &'static str> {
-    let BatchMeta { now, fired_to, .. } = meta;
+    let BatchMeta { now, fired_to } = meta;
     let lines = [now.mono_ms, now.wall_ms, now.engine_ms, fired_to.due_ms];
     check(lines.into_iter().all(|ms| ms <= DUE_MS_MAX), "a time beyond all times")?;
     // The engine's line is never behind another; a step fires what is due by then, and not more.
@@ -126,6 +126,7 @@ impl Judge {
             Event::TopicAcknowledged { from, to, .. } => {
                 check(from <= to && to < NUMBER_MAX, "acknowledged offsets out of order")
             }
+            Event::LineRestored { steady_to_ms } => check(steady_to_ms < NUMBER_MAX, TOO_LARGE),
             Event::Restored { .. } => self.check_open(event),
             Event::Finished { id, state } => {
                 let end = matches!(state, State::Acknowledged | State::Cancelled | State::Expired);
@@ -179,7 +180,9 @@ impl Judge {
             return Ok(());
         };
         check(id.sequence() < NUMBER_MAX && offset < NUMBER_MAX, TOO_LARGE)?;
-        check(due_ms <= DUE_MS_MAX, "a time beyond all times")?;
+        // What is scheduled has a time there, if it was put back.
+        let key_ms = if state == State::Scheduled { offset } else { 0 };
+        check(due_ms.max(key_ms) <= DUE_MS_MAX, "a time beyond all times")?;
         check(priority <= limits::PRIORITY_MAX, "a priority that no message has")?;
         let queue = self.destinations.get(&destination).is_none_or(|known| known.is_queue);
         let open = match state {
@@ -215,7 +218,7 @@ mod tests {
 
     fn meta() -> BatchMeta {
         let fired_to = Key { due_ms: 1_000, sequence: u64::MAX };
-        BatchMeta { now: Now::all(1_000), fired_to, ..BatchMeta::default() }
+        BatchMeta { now: Now::all(1_000), fired_to }
     }
 
     fn counters() -> Event<'static> {
@@ -272,6 +275,13 @@ mod tests {
         }
     }
 
+    fn put_back(mut event: Event<'static>, to: u64) -> Event<'static> {
+        if let Event::Restored { offset, .. } = &mut event {
+            *offset = to;
+        }
+        event
+    }
+
     fn finished(sequence: u64, state: State) -> Event<'static> {
         Event::Finished { id: MessageId::new(5, 0, sequence), state }
     }
@@ -291,6 +301,7 @@ mod tests {
             open(0, NEXT, 3, State::Ready),
             open(5, 2, 3, State::Dead),
             finished(2 * NEXT, State::Expired),
+            Event::LineRestored { steady_to_ms: 5_000 },
         ]
     }
 
@@ -331,6 +342,9 @@ mod tests {
             open(0, 3, 3, State::Acknowledged),
             finished(3, State::Ready),
             finished(NUMBER_MAX, State::Acknowledged),
+            put_back(open(0, 3, 3, State::Scheduled), DUE_MS_MAX + 1),
+            put_back(open(0, 3, 3, State::Ready), NUMBER_MAX),
+            Event::LineRestored { steady_to_ms: NUMBER_MAX },
             Event::Acknowledged { id: MessageId::new(5, 0, 1) },
         ];
         for event in bad {
@@ -425,7 +439,7 @@ mod tests {
         let lines = |mono_ms, wall_ms, engine_ms, due_ms| {
             let fired_to = Key { due_ms, sequence: 0 };
             let now = Now { mono_ms, wall_ms, engine_ms };
-            check_checkpoint(&bytes(&BatchMeta { now, fired_to, ..meta() }, &[counters()])).is_ok()
+            check_checkpoint(&bytes(&BatchMeta { now, fired_to }, &[counters()])).is_ok()
         };
         assert!(lines(late, late, late, late) && lines(0, 0, 0, 0) && lines(1, 2, 3, 3));
         assert!(!lines(0, 0, late + 1, 0));
