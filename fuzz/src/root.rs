@@ -64,8 +64,11 @@ fn try_root(bytes: &[u8]) -> usize {
     2
 }
 
+/// Family, key, value.
+type Row = (Family, Vec<u8>, Vec<u8>);
+
 /// All rows a version shows; `None` when one cannot be read.
-fn rows(version: &Version) -> Option<Vec<(Family, Vec<u8>, Vec<u8>)>> {
+fn rows(version: &Version) -> Option<Vec<Row>> {
     let mut rows = Vec::new();
     let mut scratch = Scratch::default();
     for family in Family::ALL {
