@@ -89,6 +89,12 @@ impl Liveness for AllAlive {
     fn dead(&self, _: Family, _: &[u8], _: &[u8]) -> bool {
         false
     }
+    fn dead_between(&self, _: Family, _: &[u8], _: &[u8]) -> bool {
+        false
+    }
+    fn live_rows(&self, _: Family) -> Option<u64> {
+        None
+    }
     fn dead_up_to(&self, family: Family) -> Option<Vec<u8>> {
         // A floor, so that the root has one.
         (family == Family::Scheduled).then(|| vec![0, 1])

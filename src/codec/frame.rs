@@ -429,6 +429,26 @@ mod tests {
         }
     }
 
+    /// Goal: a frame that lies at a wrong address is moved, whole and alone. Method: bytes put in front
+    /// of it, or taken away.
+    #[test]
+    fn a_frame_that_has_moved_is_aligned_again() {
+        for payload in [&b"some events"[..], &[7; 4096]] {
+            for by in [8, -8isize, 2000] {
+                let mut batch = BatchBuffer::new();
+                batch.extend(payload);
+                let before = batch.start;
+                // As far as it is there to be taken away.
+                batch.start = before.saturating_add_signed(by);
+                batch.bytes.splice(..before, vec![1; batch.start]);
+                let bytes = batch.seal(&header());
+                assert_eq!(bytes.as_ptr().addr() % FRAME_ALIGN, 0);
+                assert_eq!(bytes.len() as u64, file_bytes(payload.len()));
+                assert_eq!(verify(bytes, 3).unwrap().payload, payload);
+            }
+        }
+    }
+
     #[test]
     fn a_mark_says_what_it_was_sealed_with() {
         let mark = FrameHeader { kind: FrameKind::Mark, ..header() };
