@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::config::ShardConfig;
-use crate::base::destination;
+use crate::base::destination::{self, Kind};
 use crate::base::event::{BatchMeta, Event};
 use crate::base::id::{DUE_MS_MAX, DestinationId};
 use crate::base::lifecycle::State;
@@ -88,7 +88,7 @@ struct Counters {
 }
 
 struct Destination {
-    is_queue: bool,
+    kind: Kind,
     /// Topics: up to here the chunks go so far, and where they have to end.
     chunked_to: u64,
     next_offset: u64,
@@ -106,12 +106,12 @@ impl Judge {
             }
             Event::LaneRestored { destination, lane, handed_to, cold_to } => {
                 let known = self.destinations.get(&destination);
-                check(known.is_some_and(|known| known.is_queue), "a lane of no queue")?;
+                check(known.is_some_and(|known| known.kind.is_queue()), "a lane of no queue")?;
                 check(lane <= limits::PRIORITY_MAX, "a lane that no queue has")?;
                 check(handed_to.max(cold_to) < NUMBER_MAX, TOO_LARGE)
             }
             Event::ChunkRestored { destination, end, bytes, .. } => {
-                let known = self.destinations.get_mut(&destination).filter(|d| !d.is_queue);
+                let known = self.destinations.get_mut(&destination).filter(|d| !d.kind.is_queue());
                 let topic = known.ok_or("a chunk of no topic")?;
                 let behind = topic.chunked_to < end && end <= topic.next_offset;
                 topic.chunked_to = end;
@@ -167,8 +167,7 @@ impl Judge {
         check((1..=next_offset).contains(&first_offset), "offsets out of order")?;
         check(next_offset.max(control.purged_before) < NUMBER_MAX, TOO_LARGE)?;
         self.count(&[scheduled, ready])?;
-        let known =
-            Destination { is_queue: kind.is_queue(), chunked_to: first_offset, next_offset };
+        let known = Destination { kind, chunked_to: first_offset, next_offset };
         let before = self.destinations.insert(destination, known);
         check(before.is_none(), "a destination twice")
     }
@@ -184,10 +183,10 @@ impl Judge {
         let key_ms = if state == State::Scheduled { offset } else { 0 };
         check(due_ms.max(key_ms) <= DUE_MS_MAX, "a time beyond all times")?;
         check(priority <= limits::PRIORITY_MAX, "a priority that no message has")?;
-        let queue = self.destinations.get(&destination).is_none_or(|known| known.is_queue);
-        let open = match state {
-            State::Scheduled => true,
-            State::Ready | State::Dead => queue,
+        let open = match (state, self.destinations.get(&destination).map(|known| known.kind)) {
+            (State::Scheduled, _) | (State::Ready | State::Dead, None) => true,
+            (State::Ready, Some(kind)) => kind == Kind::Queue,
+            (State::Dead, Some(kind)) => kind == Kind::DeadLetter,
             _ => false,
         };
         check(open, "a message that is not open")?;
@@ -224,7 +223,7 @@ mod tests {
     fn counters() -> Event<'static> {
         Event::Counters {
             next_sequence: NEXT,
-            next_destination: 2,
+            next_destination: 3,
             next_subscription: 2,
             next_position: NEXT,
         }
@@ -292,6 +291,7 @@ mod tests {
             counters(),
             destination(0, "/queue/q"),
             destination(1, "/topic/t"),
+            destination(2, "/dlq/queue/q"),
             lane(0, 9, 2 * NEXT),
             chunk(1, 5, 10),
             chunk(1, 9, 10),
@@ -299,7 +299,9 @@ mod tests {
             acknowledged(5, 6),
             open(0, 1, 2_000, State::Scheduled),
             open(0, NEXT, 3, State::Ready),
-            open(5, 2, 3, State::Dead),
+            open(2, 2, 3, State::Dead),
+            open(5, 4, 3, State::Dead),
+            open(5, 5, 3, State::Ready),
             finished(2 * NEXT, State::Expired),
             Event::LineRestored { steady_to_ms: 5_000 },
         ]
@@ -321,7 +323,7 @@ mod tests {
         assert_eq!((engine.next_sequence(), engine.now()), (NEXT, Now::all(1_000)));
         let bad = [
             counters(),
-            destination(2, "/queue/r"),
+            destination(3, "/queue/r"),
             destination(1, "/topic/t"),
             lane(1, 0, 1),
             lane(5, 0, 1),
@@ -338,6 +340,9 @@ mod tests {
             open(0, NUMBER_MAX, 3, State::Ready),
             open(0, 3, DUE_MS_MAX + 1, State::Ready),
             open(1, 3, 3, State::Ready),
+            open(1, 3, 3, State::Dead),
+            open(0, 3, 3, State::Dead),
+            open(2, 3, 3, State::Ready),
             open(0, 3, 3, State::InFlight),
             open(0, 3, 3, State::Acknowledged),
             finished(3, State::Ready),
