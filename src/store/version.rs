@@ -37,12 +37,6 @@ impl Run {
         })
     }
 
-    /// Bytes of its files.
-    #[must_use]
-    pub fn bytes(&self) -> u64 {
-        self.segments.iter().map(|segment| segment.meta().bytes).sum()
-    }
-
     /// Rows that are no tombstones.
     pub(super) fn puts(&self) -> u64 {
         let metas = self.segments.iter().map(|segment| segment.meta());
