@@ -33,8 +33,12 @@ pub fn seeds() -> Vec<Seed> {
         ("binary_protocol", "requests", requests()),
         ("binary_protocol", "answers", answers()),
         ("binary_protocol", "pushes", pushes()),
+        ("checkpoint", "one_of_each", super::checkpoint::seed(usize::MAX)),
+        ("checkpoint", "counters_only", super::checkpoint::seed(1)),
         ("event", "live", events(&live())),
         ("event", "checkpoint", events(&checkpoint())),
+        ("root", "runs", super::root::seed(5)),
+        ("root", "empty", super::root::seed(0)),
         ("message_batch", "plain", batch(&[Message::new("one"), Message::new("")])),
         ("message_batch", "full", batch(&messages())),
     ];
