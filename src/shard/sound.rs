@@ -13,6 +13,7 @@ use crate::base::event::{BatchMeta, Event};
 use crate::base::id::{DUE_MS_MAX, DestinationId};
 use crate::base::lifecycle::State;
 use crate::base::limits;
+use crate::base::time::Pace;
 use crate::codec::{checkpoint, event};
 use crate::engine::Engine;
 
@@ -126,7 +127,9 @@ impl Judge {
             Event::TopicAcknowledged { from, to, .. } => {
                 check(from <= to && to < NUMBER_MAX, "acknowledged offsets out of order")
             }
-            Event::LineRestored { steady_to_ms } => check(steady_to_ms < NUMBER_MAX, TOO_LARGE),
+            Event::LineRestored { pace: Pace { steady_to, slow_to } } => {
+                check(steady_to <= slow_to && slow_to < NUMBER_MAX, TOO_LARGE)
+            }
             Event::Restored { .. } => self.check_open(event),
             Event::Finished { id, state } => {
                 let end = matches!(state, State::Acknowledged | State::Cancelled | State::Expired);
@@ -303,7 +306,7 @@ mod tests {
             open(5, 4, 3, State::Dead),
             open(5, 5, 3, State::Ready),
             finished(2 * NEXT, State::Expired),
-            Event::LineRestored { steady_to_ms: 5_000 },
+            Event::LineRestored { pace: Pace { steady_to: 5_000, slow_to: 6_000 } },
         ]
     }
 
@@ -349,7 +352,7 @@ mod tests {
             finished(NUMBER_MAX, State::Acknowledged),
             put_back(open(0, 3, 3, State::Scheduled), DUE_MS_MAX + 1),
             put_back(open(0, 3, 3, State::Ready), NUMBER_MAX),
-            Event::LineRestored { steady_to_ms: NUMBER_MAX },
+            Event::LineRestored { pace: Pace { steady_to: 0, slow_to: NUMBER_MAX } },
             Event::Acknowledged { id: MessageId::new(5, 0, 1) },
         ];
         for event in bad {
