@@ -6,7 +6,7 @@ use postdate::base::config::ShardConfig;
 use postdate::base::event::{BatchMeta, Control, Event, EventSink};
 use postdate::base::id::{DestinationId, Key, MessageId, SessionId};
 use postdate::base::lifecycle::State;
-use postdate::base::time::{ClockKind, Now};
+use postdate::base::time::{ClockKind, Now, Pace};
 use postdate::codec::{checkpoint as codec, event, row};
 use postdate::engine::Engine;
 use postdate::shard::{check_checkpoint, from_checkpoint};
@@ -107,7 +107,7 @@ fn run(mut engine: Engine, store: &SimStore) {
     }
     for pass_ms in PASS_MS {
         let now = engine.now();
-        let now = now.then(now.mono_ms + pass_ms, now.wall_ms + pass_ms, engine.steady_to_ms());
+        let now = now.then(now.mono_ms + pass_ms, now.wall_ms + pass_ms, engine.pace());
         for _ in 0..2 {
             store.thaw_scheduled(&mut engine, Key::end_of(now.engine_ms), 100);
             store.serve(&mut engine, 100);
@@ -197,7 +197,7 @@ pub(crate) fn seed(most: usize) -> Vec<u8> {
         restored(8, 900, State::Scheduled),
         restored(9, 900, State::Ready),
         Event::Finished { id: MessageId::new(800, 0, 6), state: State::Acknowledged },
-        Event::LineRestored { steady_to_ms: 3_000 },
+        Event::LineRestored { pace: Pace { steady_to: 3_000, slow_to: 4_000 } },
     ];
     let mut events = Vec::new();
     all.iter().take(most).for_each(|one| event::encode(one, &mut events));
