@@ -173,7 +173,9 @@ pub(super) fn recover(
         (opened, _) => opened?,
     };
     engine.finish_replay();
-    let reading = Reading { mono_ns: clock.mono_ns(), wall_ns: clock.wall_ns() };
+    // The wall first: who is held up in between is late by that, and not early in every life from then on.
+    let wall_ns = clock.wall_ns();
+    let reading = Reading { mono_ns: clock.mono_ns(), wall_ns };
     let (keeper, note) = Timekeeper::start(reading, last);
     if let Some(note) = note {
         super::core::log_clock(note);
