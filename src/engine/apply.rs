@@ -229,7 +229,7 @@ impl Engine {
         };
         // Below the watermark the wheel has passed; its own clock has not.
         if key <= self.fired_to {
-            self.put_back(sequence);
+            self.put_back_one(sequence);
         } else {
             self.wheel.insert(key);
         }

@@ -75,7 +75,7 @@ impl Engine {
         let Some(entry) = self.messages.get(key.sequence) else { return };
         if entry.due_ms > self.now.on(entry.clock) {
             // The clock that judges it lags behind the engine line: never be early.
-            self.put_back(key.sequence);
+            self.put_back_one(key.sequence);
         } else {
             self.fire_ready(key.sequence);
         }
@@ -84,7 +84,7 @@ impl Engine {
     /// Schedules a message again that the wheel is done with and its clock is not: for when the
     /// engine line will be where its clock has to be. It is kept as one that was rescheduled, so a
     /// clock that was stepped by hours fills the store and not the memory.
-    pub(super) fn put_back(&mut self, sequence: u64) {
+    pub(super) fn put_back_one(&mut self, sequence: u64) {
         let now = self.now;
         // The watermark has passed its row, if it has one: from now on memory is where it is.
         let Some(entry) = self.messages.get_mut(sequence) else { return };

@@ -314,6 +314,12 @@ impl Engine {
         self.pace
     }
 
+    /// Messages put back since the start.
+    #[must_use]
+    pub fn put_back(&self) -> u64 {
+        self.totals.put_back
+    }
+
     /// Bytes of the messages that were put back since the start: what they were below is over, so
     /// they are worth writing.
     #[must_use]
