@@ -118,7 +118,8 @@ impl Engine {
         self.memory_bytes += entry.memory_bytes();
         self.messages.insert(sequence, entry);
         if state == State::Scheduled {
-            self.schedule(sequence, destination);
+            let key_ms = if offset == 0 { due_ms } else { offset };
+            self.schedule(Key { due_ms: key_ms, sequence }, destination);
         } else if let Some(destination) = self.destination_mut(destination) {
             destination.ready += 1;
             destination.queue.put_back(priority, Key { due_ms, sequence });
