@@ -28,6 +28,12 @@ impl Liveness for AllAlive {
         false
     }
 
+    fn dead_between(&self, _: Family, _: &[u8], _: &[u8]) -> bool {
+        false
+    }
+    fn live_rows(&self, _: Family) -> Option<u64> {
+        None
+    }
     fn dead_up_to(&self, _family: Family) -> Option<Vec<u8>> {
         None
     }

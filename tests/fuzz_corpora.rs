@@ -92,6 +92,11 @@ fn binary_protocol() {
 }
 
 #[test]
+fn checkpoint() {
+    replay("checkpoint", MUTATIONS);
+}
+
+#[test]
 fn engine() {
     replay("engine", SLOW_MUTATIONS);
 }
@@ -109,6 +114,11 @@ fn journal_frame() {
 #[test]
 fn message_batch() {
     replay("message_batch", MUTATIONS);
+}
+
+#[test]
+fn root() {
+    replay("root", MUTATIONS);
 }
 
 #[test]

@@ -30,6 +30,7 @@ fn hold_through_twenty_kills(medium: Medium) {
         until: Until::Kills(20),
         cruelty: Cruelty::Kills,
         medium,
+        clock: None,
         talk: false,
     };
     let report = torture::run(&options).unwrap();

@@ -5,15 +5,19 @@
 //! (frames, events, messages, steps), so that a seed that has gone stale is noticed.
 
 mod batch;
+mod checkpoint;
 mod engine;
 mod journal;
+mod root;
 mod seeds;
 mod segment;
 mod wire;
 
 pub use batch::message_batch;
+pub use checkpoint::checkpoint;
 pub use engine::engine;
 pub use journal::{event, journal_frame};
+pub use root::root;
 pub use seeds::seeds;
 pub use segment::segment;
 pub use wire::binary_protocol;
@@ -22,11 +26,13 @@ pub use wire::binary_protocol;
 pub type Target = fn(&[u8]) -> usize;
 
 /// Every target by the name of its corpus.
-pub const TARGETS: [(&str, Target); 6] = [
+pub const TARGETS: [(&str, Target); 8] = [
     ("binary_protocol", binary_protocol),
+    ("checkpoint", checkpoint),
     ("engine", engine),
     ("event", event),
     ("journal_frame", journal_frame),
     ("message_batch", message_batch),
+    ("root", root),
     ("segment", segment),
 ];

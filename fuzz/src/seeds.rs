@@ -13,7 +13,7 @@ use postdate::base::id::{DestinationId, Key, MessageId};
 use postdate::base::lifecycle::State;
 use postdate::base::limits::FRAME_ALIGN;
 use postdate::base::message::{Delay, Message, MessageBatch};
-use postdate::base::time::{ClockKind, Now};
+use postdate::base::time::{ClockKind, Now, Pace};
 use postdate::codec::event::encode;
 use postdate::codec::frame::{BatchBuffer, FrameHeader, FrameKind};
 use postdate::codec::segment::SegmentHeader;
@@ -33,8 +33,12 @@ pub fn seeds() -> Vec<Seed> {
         ("binary_protocol", "requests", requests()),
         ("binary_protocol", "answers", answers()),
         ("binary_protocol", "pushes", pushes()),
+        ("checkpoint", "one_of_each", super::checkpoint::seed(usize::MAX)),
+        ("checkpoint", "counters_only", super::checkpoint::seed(1)),
         ("event", "live", events(&live())),
         ("event", "checkpoint", events(&checkpoint())),
+        ("root", "runs", super::root::seed(5)),
+        ("root", "empty", super::root::seed(0)),
         ("message_batch", "plain", batch(&[Message::new("one"), Message::new("")])),
         ("message_batch", "full", batch(&messages())),
     ];
@@ -287,7 +291,7 @@ fn checkpoint() -> Vec<Event<'static>> {
         },
         Event::LaneRestored { destination, lane: 4, handed_to: 5, cold_to: 6 },
         Event::ChunkRestored { destination, end: 4, bytes: 5, since_mono_ms: 6 },
-        Event::LineRestored { steady_to_ms: 7 },
+        Event::LineRestored { pace: Pace { steady_to: 7, slow_to: 8 } },
         Event::HandedOut { destination, lane: 4, to: 5 },
         restored(State::Scheduled, ClockKind::Mono),
         restored(State::Dead, ClockKind::Wall),

@@ -122,7 +122,7 @@ fn repair(file: &mut [u8]) {
         }
         let offset = number(file, entry);
         let end = offset.saturating_add(number(file, entry + 8) as u32 as usize);
-        if offset >= HEADER_BYTES && offset + 4 < end && end <= index {
+        if offset >= HEADER_BYTES && offset.saturating_add(4) < end && end <= index {
             let crc = salted(offset, &file[offset + 4..end]);
             file[offset..offset + 4].copy_from_slice(&crc.to_le_bytes());
         }

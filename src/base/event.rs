@@ -5,7 +5,7 @@
 
 use crate::base::id::{DestinationId, Key, MessageId};
 use crate::base::lifecycle::State;
-use crate::base::time::{ClockKind, Now};
+use crate::base::time::{ClockKind, Now, Pace};
 
 /// What a batch says beside its events.
 ///
@@ -273,10 +273,10 @@ pub enum Event<'a> {
         /// When the youngest came, on the monotonic line, ms.
         since_mono_ms: u64,
     },
-    /// Checkpoint: up to where the engine line goes on at full pace.
+    /// Checkpoint: how the engine line goes on when it is ahead of both clocks.
     LineRestored {
-        /// Up to there, ms.
-        steady_to_ms: u64,
+        /// Up to where, ms.
+        pace: Pace,
     },
     /// Checkpoint: a message that is not in the store because it was handed out.
     Restored {

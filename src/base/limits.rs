@@ -80,9 +80,9 @@ pub const SMALL_STATE_BYTES: u64 = 8 * 1024 * 1024;
 /// chunks of a topic. Beyond it there are no more of the first two, and fewer of the third.
 pub const SMALL_STATE_GROWTH_MAX: u64 = 2 * 1024 * 1024;
 /// The part of it that destinations and durable subscriptions take from their beginning on, bytes: what
-/// the outcomes, of 18 bytes each, the counters and the growth leave. Beyond it no new ones are taken.
+/// the outcomes, of 18 bytes each, the counters, the header and the growth leave. Beyond it no new ones are taken.
 pub const SMALL_STATE_BASE_MAX: u64 =
-    SMALL_STATE_BYTES - OUTCOMES_REMEMBERED as u64 * 18 - 64 - SMALL_STATE_GROWTH_MAX;
+    SMALL_STATE_BYTES - OUTCOMES_REMEMBERED as u64 * 18 - 128 - SMALL_STATE_GROWTH_MAX;
 /// Most runs of acknowledged offsets behind a gap that a topic subscription may have.
 pub const CURSOR_RUNS_MAX: usize = CREDIT_MAX as usize;
 /// Most entries of one page of `list` and `fetch`.

@@ -28,7 +28,7 @@ pub struct Now {
     pub mono_ms: u64,
     /// Trusted wall clock.
     pub wall_ms: u64,
-    /// Drives the wheel; see [`line_after`].
+    /// Drives the wheel; see [`Pace`].
     pub engine_ms: u64,
 }
 
@@ -39,11 +39,11 @@ impl Now {
         Self { mono_ms: ms, wall_ms: ms, engine_ms: ms }
     }
 
-    /// The next reading, of clocks that show this now. See [`line_after`].
+    /// The next reading, of clocks that show this now. See [`Pace::line_after`].
     #[must_use]
-    pub fn then(&self, mono_ms: u64, wall_ms: u64, steady_to_ms: u64) -> Self {
+    pub fn then(&self, mono_ms: u64, wall_ms: u64, pace: Pace) -> Self {
         let passed = mono_ms.saturating_sub(self.mono_ms).max(wall_ms.saturating_sub(self.wall_ms));
-        let line = line_after(self.engine_ms, passed, steady_to_ms);
+        let line = pace.line_after(self.engine_ms, passed);
         Self { mono_ms, wall_ms, engine_ms: line.max(mono_ms).max(wall_ms) }
     }
 
@@ -55,13 +55,16 @@ impl Now {
 
     /// How long it takes until the engine line shows `due_ms` when no clock is stepped, in ms.
     #[must_use]
-    pub fn until(&self, due_ms: u64, steady_to_ms: u64) -> u64 {
+    pub fn until(&self, due_ms: u64, pace: Pace) -> u64 {
         let ahead = due_ms.saturating_sub(self.engine_ms);
         if !self.leads() {
             return ahead;
         }
-        let full = steady_to_ms.saturating_sub(self.engine_ms).min(ahead);
         let caught_up = due_ms.saturating_sub(self.mono_ms.max(self.wall_ms));
+        if due_ms > pace.steady_to.max(pace.slow_to) {
+            return caught_up;
+        }
+        let full = pace.steady_to.saturating_sub(self.engine_ms).min(ahead);
         (full + 2 * (ahead - full)).min(caught_up)
     }
 
@@ -75,16 +78,41 @@ impl Now {
     }
 }
 
-/// Where the engine line is, at least, when `passed` has gone by on a clock.
+/// How the engine line goes on while it is ahead of both clocks, in ms.
 ///
-/// While it is ahead of both clocks it goes on at full pace up to `steady_to`, and at half from
-/// there, until the clocks have caught up. So it can be told now where it will be when a clock reaches
-/// a time, and a message that waits for the clock can wait for the line instead, and is never late:
-/// whatever the clocks do, the line does not come there later. In any unit of time.
-#[must_use]
-pub fn line_after(line: u64, passed: u64, steady_to: u64) -> u64 {
-    let full = steady_to.saturating_sub(line).min(passed);
-    line.saturating_add(full + (passed - full) / 2)
+/// Messages whose clock lags wait for the line, under a key that says where it will be when their clock
+/// is there. As long as there are such keys before it, it goes on, and it goes so that it can be told
+/// now where it will be then: at full pace up to one mark, and at half from there to the other. Whatever
+/// the clocks do, it does not come there later, so such a message is never late. Beyond both marks the
+/// line stands still and lets the clocks catch up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Pace {
+    /// Up to there at full pace.
+    pub steady_to: u64,
+    /// Up to there at half pace: the highest key that a message was given. Not below `steady_to`.
+    pub slow_to: u64,
+}
+
+impl Pace {
+    /// Where the line is, at least, when `passed` has gone by on a clock. In the unit of the marks.
+    #[must_use]
+    pub fn line_after(self, line: u64, passed: u64) -> u64 {
+        line.max(self.plan(line, passed).min(self.slow_to))
+    }
+
+    /// Where the line will be, at least, when there is something to wait for.
+    #[must_use]
+    pub fn plan(self, line: u64, passed: u64) -> u64 {
+        let full = self.steady_to.saturating_sub(line).min(passed);
+        line.saturating_add(full + (passed - full) / 2)
+    }
+
+    /// The same in ns.
+    #[must_use]
+    pub fn in_ns(self) -> Self {
+        let ns = |ms: u64| ms.saturating_mul(1_000_000);
+        Self { steady_to: ns(self.steady_to), slow_to: ns(self.slow_to) }
+    }
 }
 
 /// Which clock judges a due time.

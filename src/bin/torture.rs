@@ -22,6 +22,7 @@ Examples:
   torture --minutes 10                       ten minutes, the server beside this program
   torture --minutes 600 --seed 7 --strace    a night, with writes that fail
   torture --minutes 10 --volatile            every kill is a power cut
+  torture --minutes 10 --clock               the wall clock is stepped under the server
   sudo torture --minutes 10 --full-disk      a disk that is full, or read-only, now and then
   torture --minutes 1 --data-dir /mnt/x --keep"
 )]
@@ -47,6 +48,9 @@ struct Args {
     /// Let every kill be a power cut: what was not synced is gone, or a random part of it is
     #[arg(long, conflicts_with_all = ["strace", "full_disk"])]
     volatile: bool,
+    /// Step the wall clock under the server; needs libfaketime
+    #[arg(long, conflicts_with_all = ["strace", "full_disk"])]
+    clock: bool,
     /// On a small file system in memory, which is full or read-only in some lives; needs root
     #[arg(long)]
     full_disk: bool,
@@ -111,6 +115,7 @@ fn options(args: &Args) -> Result<Options, String> {
     } else {
         Medium::Plain
     };
+    let clock = if args.clock { Some(torture::find_libfaketime()?) } else { None };
     let time = Duration::try_from_secs_f64(args.minutes * 60.0)
         .map_err(|error| format!("--minutes {}: {error}", args.minutes))?;
     Ok(Options {
@@ -120,6 +125,7 @@ fn options(args: &Args) -> Result<Options, String> {
         until: Until::Time(time),
         cruelty: if args.strace { Cruelty::WriteErrors } else { Cruelty::All },
         medium,
+        clock,
         talk: true,
     })
 }

@@ -6,7 +6,7 @@
 use crate::base::event::{Control, Event, FailureReason, Sequences};
 use crate::base::id::{DestinationId, MessageId};
 use crate::base::lifecycle::State;
-use crate::base::time::ClockKind;
+use crate::base::time::{ClockKind, Pace};
 
 const FLAG_AT_ONCE: u8 = 1;
 const FLAG_WALL: u8 = 2;
@@ -139,8 +139,8 @@ pub fn encode(event: &Event<'_>, out: &mut Vec<u8>) {
         Event::ChunkRestored { destination, end, bytes, since_mono_ms } => {
             w.u8(21).u32(destination.0).u64(end).u64(bytes).u64(since_mono_ms);
         }
-        Event::LineRestored { steady_to_ms } => {
-            w.u8(22).u64(steady_to_ms);
+        Event::LineRestored { pace: Pace { steady_to, slow_to } } => {
+            w.u8(22).u64(steady_to).u64(slow_to);
         }
         // 23 to 31 are left to what the storage of messages has to say.
         Event::DestinationPurged { destination, ready, scheduled, before, spared } => {
@@ -262,7 +262,7 @@ pub fn decode<'a>(rest: &mut &'a [u8]) -> Result<Event<'a>, EventError> {
             bytes: r.u64()?,
             since_mono_ms: r.u64()?,
         },
-        22 => Event::LineRestored { steady_to_ms: r.u64()? },
+        22 => Event::LineRestored { pace: Pace { steady_to: r.u64()?, slow_to: r.u64()? } },
         32 => {
             let flags = r.u8()?;
             if flags & !(FLAG_READY | FLAG_SCHEDULED) != 0 {

@@ -125,9 +125,9 @@ pub enum FrameError {
 /// [`FrameError`], but never `Checksum`.
 pub fn decode_header(bytes: &[u8], segment: u64) -> Result<(FrameHeader, usize), FrameError> {
     let header: &[u8; HEADER_BYTES] = bytes.first_chunk().ok_or(FrameError::Cut)?;
-    let u16_at = |at: usize| u16::from_le_bytes([header[at], header[at + 1]]);
-    let u32_at = |at: usize| u32::from(u16_at(at)) | u32::from(u16_at(at + 2)) << 16;
-    let u64_at = |at: usize| u64::from(u32_at(at)) | u64::from(u32_at(at + 4)) << 32;
+    let u16_at = |at| u16::from_le_bytes(field(header, at));
+    let u32_at = |at| u32::from_le_bytes(field(header, at));
+    let u64_at = |at| u64::from_le_bytes(field(header, at));
     if header[..4] != *MAGIC {
         return Err(FrameError::NoMagic);
     }
@@ -173,6 +173,12 @@ pub fn decode_header(bytes: &[u8], segment: u64) -> Result<(FrameHeader, usize),
         meta,
     };
     Ok((header, payload_len))
+}
+
+fn field<const N: usize>(header: &[u8; HEADER_BYTES], at: usize) -> [u8; N] {
+    let mut bytes = [0; N];
+    bytes.copy_from_slice(&header[at..at + N]);
+    bytes
 }
 
 /// Reads the frame at the beginning of `bytes` and checks all of it. `bytes` may go on behind it
@@ -420,6 +426,67 @@ mod tests {
         for bytes in [0, 1, 4095, 4097, GAP_BYTES_MAX + 4096, u64::MAX] {
             let bad = FrameHeader { kind: FrameKind::Gap { frames: 1, bytes }, ..gap };
             assert_eq!(verify(batch.seal(&bad), 3), Err(FrameError::Field("gap")), "{bytes}");
+        }
+    }
+
+    /// Goal: a frame that lies at a wrong address is moved, whole and alone. Method: bytes put in front
+    /// of it, or taken away.
+    #[test]
+    fn a_frame_that_has_moved_is_aligned_again() {
+        for payload in [&b"some events"[..], &[7; 4096]] {
+            for by in [8, -8isize, 2000] {
+                let mut batch = BatchBuffer::new();
+                batch.extend(payload);
+                let before = batch.start;
+                // As far as it is there to be taken away.
+                batch.start = before.saturating_add_signed(by);
+                batch.bytes.splice(..before, vec![1; batch.start]);
+                let bytes = batch.seal(&header());
+                assert_eq!(bytes.as_ptr().addr() % FRAME_ALIGN, 0);
+                assert_eq!(bytes.len() as u64, file_bytes(payload.len()));
+                assert_eq!(verify(bytes, 3).unwrap().payload, payload);
+            }
+        }
+    }
+
+    #[test]
+    fn a_mark_says_what_it_was_sealed_with() {
+        let mark = FrameHeader { kind: FrameKind::Mark, ..header() };
+        let mut batch = BatchBuffer::new();
+        assert!(batch.is_empty());
+        let frame = verify(batch.seal(&mark), 3).unwrap();
+        assert_eq!((frame.header, frame.payload), (mark, &[][..]));
+        assert_eq!((frame.file_bytes(), frame.next_number()), (FRAME_ALIGN as u64, 42));
+        batch.extend(b"x");
+        assert!(!batch.is_empty());
+    }
+
+    /// Goal: what a header claims has bounds, before anything is read for it. Method: headers alone, at
+    /// each bound and one past it.
+    #[test]
+    fn lengths_flags_and_versions_have_bounds() {
+        let mut batch = BatchBuffer::new();
+        let mut read = |kind, at: usize, value: u32| {
+            let kinds = FrameHeader { kind, meta: BatchMeta::default(), ..header() };
+            let mut bytes = batch.seal(&kinds).to_vec();
+            let len = if at == 12 { 4 } else { 2 };
+            bytes[at..at + len].copy_from_slice(&value.to_le_bytes()[..len]);
+            decode_header(&bytes, 3).map(|(_, payload_len)| payload_len)
+        };
+        let (batch, gap) = (FrameKind::Batch, FrameKind::Gap { frames: 1, bytes: GAP_BYTES_MAX });
+        let most = JOURNAL_PAYLOAD_MAX;
+        let too_long = Err(FrameError::Field("length"));
+        assert_eq!(read(batch, 12, most as u32), Ok(most));
+        assert_eq!(read(batch, 12, most as u32 + 1), too_long);
+        for kind in [FrameKind::Mark, gap] {
+            assert_eq!(read(kind, 12, 0), Ok(0));
+            assert_eq!(read(kind, 12, 1), too_long);
+        }
+        for flags in [1, 3, 6, 8, 0x100] {
+            assert_eq!(read(batch, 6, flags), Err(FrameError::Field("flag")));
+        }
+        for version in [0, 2, 0x101] {
+            assert_eq!(read(batch, 4, version), Err(FrameError::Field("version")));
         }
     }
 

@@ -3,6 +3,7 @@
 //! Little-endian. What the key says is not said again.
 
 use crate::base::id::{DUE_MS_MAX, DestinationId, Key, MessageId};
+use crate::base::limits::PRIORITY_MAX;
 use crate::base::stored::{Place, Remembered, Stored};
 use crate::base::time::ClockKind;
 
@@ -98,7 +99,7 @@ pub fn decode(place: Place, shard: u16, value: &[u8]) -> Option<Stored<'_>> {
         let (bytes, after) = rest.split_first_chunk::<2>()?;
         (failures, rest) = (u16::from_le_bytes(*bytes), after);
     }
-    (id_due_ms <= DUE_MS_MAX).then(|| Stored {
+    (id_due_ms <= DUE_MS_MAX && priority <= PRIORITY_MAX).then(|| Stored {
         place,
         id: MessageId::new(id_due_ms, shard, sequence),
         destination,
@@ -245,6 +246,40 @@ mod tests {
             assert_eq!(decode_dedup(&key, &value[..len]), None);
         }
         assert_eq!(decode_dedup(&key[..3], &value[..24]), None);
+    }
+
+    /// Goal: the byte that says more has one form, and stands in one family. Method: each of its bits turned,
+    /// and the same row in the other family.
+    #[test]
+    fn what_was_put_back_has_one_form() {
+        let place = Place::Scheduled(Key { due_ms: 9_000, sequence: 7 });
+        let message = Stored {
+            place,
+            id: MessageId::new(5_000, 3, 7),
+            destination: DestinationId(1),
+            due_ms: 5_000,
+            clock: ClockKind::Wall,
+            priority: 9,
+            expires_mono_ms: 0,
+            failures: 0,
+            content: b"x",
+        };
+        let mut bytes = Vec::new();
+        encode(&message, &mut bytes);
+        assert_eq!(bytes[..2], [MORE << PRIORITY_SHIFT | WALL, PUT_BACK | 9]);
+        assert_eq!(decode(place, 3, &bytes), Some(message));
+        let ready = Place::Ready { destination: DestinationId(1), lane: 9, position: 1 };
+        // Long enough for the other family.
+        let long = [&bytes[..], &[0; 20]].concat();
+        assert_eq!(decode(ready, 3, &long), None);
+        let mut beyond = bytes.clone();
+        beyond[1] = PUT_BACK | (PRIORITY_MAX + 1);
+        assert_eq!(decode(place, 3, &beyond), None, "no message has that priority");
+        for bit in 4..8 {
+            let mut other = bytes.clone();
+            other[1] ^= 1 << bit;
+            assert_eq!(decode(place, 3, &other), None, "bit {bit}");
+        }
     }
 
     proptest! {

@@ -105,6 +105,7 @@ impl Engine {
         let (state, due_ms) = self.state_of(id);
         let offset = self.offset_of(slot, id, state);
         let kept_from = self.kept_from(slot);
+        self.raise_cursor(slot, kept_from);
         let (Some(offset), Some(cursor)) = (offset, self.cursor(slot)) else {
             return Verdict { id, done: false, state, due_ms };
         };
@@ -112,8 +113,9 @@ impl Engine {
         let from = if cumulative { cursor.floor().min(offset) } else { offset };
         // With gaps below it, one that was acknowledged by itself still stands for those before.
         let open = if cumulative { cursor.floor() <= offset } else { !cursor.contains(offset) };
-        if open && kept && cursor.opens_run(from, offset) && !self.may_open_run(slot) {
+        if open && kept && self.opens_run_too_many(slot, from, offset) {
             // There are too many gaps before it: it comes again.
+            self.totals.gaps_refused += 1;
             return Verdict { id, done: false, state, due_ms };
         }
         if open || !kept {

@@ -119,6 +119,7 @@ impl Engine {
             && let Some(destination) = self.destination_mut(id)
         {
             destination.has_dead_letters = true;
+            self.note_queue(&name);
         }
         self.recount(id);
     }
@@ -131,6 +132,7 @@ impl Engine {
         self.names.remove(&gone.name);
         self.small.take(gone.counted);
         self.note_dead_letters(&gone.name, false);
+        self.note_queue(&gone.name);
         if gone.scheduled > 0 {
             self.drop_scheduled_of(id);
         }
@@ -216,18 +218,15 @@ impl Engine {
         if at_once {
             self.make_ready(sequence);
         } else {
-            self.schedule(sequence, destination);
+            self.schedule(Key { due_ms: id.due_ms(), sequence }, destination);
         }
     }
 
     /// Puts a live message among the scheduled ones.
-    pub(super) fn schedule(&mut self, sequence: u64, destination: DestinationId) {
-        let Some(key) = self.messages.get(sequence).map(|entry| entry.key(sequence)) else {
-            return;
-        };
+    pub(super) fn schedule(&mut self, key: Key, destination: DestinationId) {
         // Below the watermark the wheel has passed; its own clock has not.
         if key <= self.fired_to {
-            self.put_back(sequence);
+            self.put_back_one(key.sequence);
         } else {
             self.wheel.insert(key);
         }
@@ -298,7 +297,7 @@ impl Engine {
         if at_once {
             self.make_ready(sequence);
         } else {
-            self.schedule(sequence, old.destination);
+            self.schedule(Key { due_ms, sequence }, old.destination);
         }
     }
 

@@ -194,26 +194,25 @@ impl Engine {
             self.wants.insert(Want::Topic { destination: id, from: offset, slot });
             return false;
         }
+        let message = if below {
+            reader.ahead.pop_front()
+        } else {
+            let sequence = topic.sequence_at(offset);
+            let entry =
+                sequence.and_then(|sequence| Some((sequence, self.messages.get(sequence)?)));
+            let id = |sequence, id_due_ms| MessageId::new(id_due_ms, self.shard, sequence);
+            entry.map(|(sequence, entry)| Ahead::of(entry, id(sequence, entry.id_due_ms)))
+        };
+        let expires_mono_ms = message.as_ref().map_or(0, |message| message.expires_mono_ms);
+        if expires_mono_ms != 0 && expires_mono_ms <= self.now.mono_ms {
+            return self.pass_expired(slot, message.filter(|_| below), offset, sink);
+        }
         match before {
             Some(_) => drop(reader.again.pop_first()),
             None => reader.next = offset + 1,
         }
-        let ahead = if below { reader.ahead.pop_front() } else { None };
-        let message = match ahead {
-            Some(ahead) => ahead,
-            None => {
-                let Some(sequence) = topic.sequence_at(offset) else {
-                    // Dropped by retention while it waited to be delivered again.
-                    return true;
-                };
-                let Some(entry) = self.messages.get(sequence) else { return true };
-                Ahead::of(entry, MessageId::new(entry.id_due_ms, self.shard, sequence))
-            }
-        };
-        if message.expires_mono_ms != 0 && message.expires_mono_ms <= self.now.mono_ms {
-            self.acknowledge_offsets(slot, offset, offset, sink);
-            return true;
-        }
+        // None when it was dropped by retention while it waited to be delivered again.
+        let Some(message) = message else { return true };
         // First time in this session: of runs before the topic knows, of sessions before `handed`.
         let handed = if offset < reader.handed.below { reader.handed.attempts } else { 0 };
         let earlier = u16::from(offset < topic.restart_offset);
@@ -239,6 +238,30 @@ impl Engine {
         self.send(session, Outgoing::Deliver(delivery));
         self.arm_timer(slot);
         self.clean_deadlines(slot);
+        true
+    }
+
+    /// Passes over a message of a topic that has expired, as if it had been acknowledged. `false` when that
+    /// would leave one gap too many: it goes on when one before is closed, and the lowest can be.
+    fn pass_expired(
+        &mut self,
+        slot: SlotId,
+        from_below: Option<Ahead>,
+        offset: u64,
+        sink: &mut dyn EventSink,
+    ) -> bool {
+        let too_many = self.opens_run_too_many(slot, offset, offset);
+        let Some(Role::Reader(reader)) = self.slots.get_mut(slot).map(|s| &mut s.role) else {
+            return false;
+        };
+        if too_many {
+            from_below.into_iter().for_each(|message| reader.ahead.push_front(message));
+            return false;
+        }
+        if reader.again.remove(&offset).is_none() {
+            reader.next = offset + 1;
+        }
+        self.acknowledge_offsets(slot, offset, offset, sink);
         true
     }
 

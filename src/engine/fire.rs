@@ -2,7 +2,7 @@
 
 use crate::base::event::{BatchMeta, Event, EventSink, FailureReason};
 use crate::base::id::{DestinationId, Key, SessionId};
-use crate::base::time::{Now, line_after};
+use crate::base::time::Now;
 
 use super::Engine;
 use super::destination::Destination;
@@ -61,7 +61,7 @@ impl Engine {
     /// Fires what has left the wheel. What was put back is not in its place among the others: of those that
     /// fire in one step, the one due first is the first.
     fn fire_all(&mut self, keys: &mut [Key]) {
-        if keys.first().is_some_and(|first| first.due_ms <= self.put_back_to_ms) {
+        if keys.first().is_some_and(|first| first.due_ms <= self.pace.slow_to) {
             let due_ms =
                 |key: &Key| self.messages.get(key.sequence).map_or(0, |entry| entry.due_ms);
             keys.sort_by_cached_key(|key| (due_ms(key), key.sequence));
@@ -75,7 +75,7 @@ impl Engine {
         let Some(entry) = self.messages.get(key.sequence) else { return };
         if entry.due_ms > self.now.on(entry.clock) {
             // The clock that judges it lags behind the engine line: never be early.
-            self.put_back(key.sequence);
+            self.put_back_one(key.sequence);
         } else {
             self.fire_ready(key.sequence);
         }
@@ -84,16 +84,16 @@ impl Engine {
     /// Schedules a message again that the wheel is done with and its clock is not: for when the
     /// engine line will be where its clock has to be. It is kept as one that was rescheduled, so a
     /// clock that was stepped by hours fills the store and not the memory.
-    pub(super) fn put_back(&mut self, sequence: u64) {
+    pub(super) fn put_back_one(&mut self, sequence: u64) {
         let now = self.now;
         // The watermark has passed its row, if it has one: from now on memory is where it is.
         let Some(entry) = self.messages.get_mut(sequence) else { return };
         let lag = entry.due_ms.saturating_sub(now.on(entry.clock)).min(PUT_BACK_MAX_MS);
         let line_ms = if now.leads() {
-            line_after(now.engine_ms, lag, self.steady_to_ms)
+            self.pace.plan(now.engine_ms, lag)
         } else {
             // The other clock leads. Should it be stepped back, the line goes on as planned here.
-            self.steady_to_ms = self.steady_to_ms.max(now.engine_ms + lag);
+            self.pace.steady_to = self.pace.steady_to.max(now.engine_ms + lag);
             now.engine_ms + lag
         };
         entry.below = false;
@@ -101,7 +101,7 @@ impl Engine {
         self.totals.put_back += 1;
         self.totals.put_back_bytes += entry.memory_bytes();
         let key = entry.key(sequence);
-        self.put_back_to_ms = self.put_back_to_ms.max(key.due_ms);
+        self.pace.slow_to = self.pace.slow_to.max(key.due_ms);
         self.wheel.insert(key);
     }
 

@@ -76,6 +76,7 @@ impl Engine {
     /// Freezes everything there is, between two steps. `encode` appends an event to bytes.
     /// Costs what is out with subscribers and the number of destinations, not what is pending.
     pub fn freeze(&mut self, encode: &dyn Fn(&Event<'_>, &mut Vec<u8>)) -> Frozen {
+        self.raise_durables();
         let mut destinations = Vec::new();
         let mut marks = BTreeMap::new();
         let mut purged = BTreeMap::new();
@@ -179,8 +180,9 @@ impl Engine {
             },
             &mut out,
         );
-        if self.steady_to_ms > self.now.engine_ms {
-            encode(&Event::LineRestored { steady_to_ms: self.steady_to_ms }, &mut out);
+        // Up to there nothing waits for it, and no key among those to come was put back.
+        if self.pace.slow_to >= self.fired_to.due_ms {
+            encode(&Event::LineRestored { pace: self.pace }, &mut out);
         }
         for d in self.destinations.iter().flatten() {
             let open = open_of.get(&d.id).copied().unwrap_or_default();
@@ -242,7 +244,7 @@ impl Engine {
             } else {
                 let chunks = by_topic.remove(&id).unwrap_or_default();
                 destination.topic.frozen_lies_below(&chunks);
-                self.join_chunks(id);
+                self.join_new_chunks(id);
             }
             self.recount(id);
             self.activate(id);

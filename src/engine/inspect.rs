@@ -185,6 +185,7 @@ impl Engine {
             ("refused_total", t.refused),
             ("fired_total", t.fired),
             ("put_back_total", t.put_back),
+            ("gaps_refused_total", t.gaps_refused),
             ("delivered_total", t.delivered),
             ("redelivered_total", t.redelivered),
             ("acknowledged_total", t.acknowledged),

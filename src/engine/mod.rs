@@ -46,7 +46,7 @@ use crate::base::event::{BatchMeta, Event, EventSink};
 use crate::base::id::{DestinationId, Key, MessageId, SessionId};
 use crate::base::limits;
 use crate::base::stored::Want;
-use crate::base::time::Now;
+use crate::base::time::{Now, Pace};
 
 use control::Sweep;
 use dedup::Dedup;
@@ -80,6 +80,7 @@ struct Totals {
     refused: u64,
     fired: u64,
     put_back: u64,
+    gaps_refused: u64,
     put_back_bytes: u64,
     delivered: u64,
     redelivered: u64,
@@ -103,10 +104,8 @@ pub struct Engine {
     fired_to: Key,
     /// Every row of the store up to here is in the wheel: firing goes no further.
     thawed_to: Key,
-    /// Up to there the engine line goes on at full pace, ms: messages were put back by it.
-    steady_to_ms: u64,
-    /// No message in memory that was put back has a key behind this, ms; soft.
-    put_back_to_ms: u64,
+    /// How the engine line goes on when it is ahead: messages were put back by it.
+    pace: Pace,
     wheel: Wheels,
     messages: Messages,
     /// Rows below the active layer that no longer count, by sequence; no watermark covers them.
@@ -168,8 +167,7 @@ impl Engine {
             shard: 0,
             now,
             fired_to: Key::end_of(now.engine_ms.saturating_sub(1)),
-            steady_to_ms: 0,
-            put_back_to_ms: 0,
+            pace: Pace::default(),
             thawed_to: Key { due_ms: u64::MAX, sequence: u64::MAX },
             wheel: Wheels::new(now.engine_ms),
             messages: Messages::default(),
@@ -301,7 +299,7 @@ impl Engine {
     /// ever.
     #[must_use]
     pub fn next_wait_ms(&self) -> Option<u64> {
-        let until = |due: u64| self.now.until(due, self.steady_to_ms);
+        let until = |due: u64| self.now.until(due, self.pace);
         let wheel = self.wheel.next_deadline().map(until);
         let lease = self.lease_timers.first().map(|(at, _)| at.saturating_sub(self.now.mono_ms));
         // What lies behind in the store has to be read before it is due.
@@ -310,10 +308,16 @@ impl Engine {
         [wheel, lease, unread].into_iter().flatten().min()
     }
 
-    /// Up to there the engine line goes on at full pace, ms: see [`crate::base::time::line_after`].
+    /// How the engine line goes on when it is ahead of both clocks.
     #[must_use]
-    pub fn steady_to_ms(&self) -> u64 {
-        self.steady_to_ms
+    pub fn pace(&self) -> Pace {
+        self.pace
+    }
+
+    /// Messages put back since the start.
+    #[must_use]
+    pub fn put_back(&self) -> u64 {
+        self.totals.put_back
     }
 
     /// Bytes of the messages that were put back since the start: what they were below is over, so

@@ -6,9 +6,10 @@ use crate::base::config::ShardConfig;
 use crate::base::event::{BatchMeta, Event};
 use crate::base::id::{DestinationId, Key, MessageId};
 use crate::base::lifecycle::State;
+use crate::base::limits;
 
 use super::messages::Entry;
-use super::topic::Chunk;
+use super::topic::{CHUNKS_MAX, CHUNKS_MIN, Chunk};
 use super::{Engine, Totals};
 
 impl Engine {
@@ -74,7 +75,7 @@ impl Engine {
                 }
                 self.recount(destination);
             }
-            Event::LineRestored { steady_to_ms } => self.steady_to_ms = steady_to_ms,
+            Event::LineRestored { pace } => self.pace = pace,
             Event::Restored { id, .. } => self.apply_open(id, event),
             _ => {}
         }
@@ -117,7 +118,8 @@ impl Engine {
         self.memory_bytes += entry.memory_bytes();
         self.messages.insert(sequence, entry);
         if state == State::Scheduled {
-            self.schedule(sequence, destination);
+            let key_ms = if offset == 0 { due_ms } else { offset };
+            self.schedule(Key { due_ms: key_ms, sequence }, destination);
         } else if let Some(destination) = self.destination_mut(destination) {
             destination.ready += 1;
             destination.queue.put_back(priority, Key { due_ms, sequence });
@@ -129,8 +131,14 @@ impl Engine {
     pub fn finish_replay(&mut self) {
         for at in 0..self.destinations.len() {
             self.give_back_handed(at);
-            // A checkpoint has them as they were before the flush it belongs to was done.
-            self.join_chunks(DestinationId(at as u32));
+        }
+        // A checkpoint has them as they were before the flush it belongs to was done.
+        for most in [CHUNKS_MAX, CHUNKS_MIN] {
+            for at in 0..self.destinations.len() {
+                if self.small.growth > limits::SMALL_STATE_GROWTH_MAX || most == CHUNKS_MAX {
+                    self.join_chunks(DestinationId(at as u32), most);
+                }
+            }
         }
         for sequence in self.messages.sequences() {
             if let Some(entry) = self.messages.get_mut(sequence)

@@ -33,6 +33,9 @@ const DURABLE_BYTES: u64 = 19;
 const RUN_BYTES: u64 = 21;
 /// Runs that every durable subscription may have.
 const RUNS_MIN: u64 = 8;
+/// Runs that a durable subscription may have at most: a sixteenth of the growth, so that one is not in the
+/// way of all others.
+pub(super) const RUNS_MAX: usize = (limits::SMALL_STATE_GROWTH_MAX / 16 / RUN_BYTES) as usize;
 
 /// What something takes in the next checkpoint, at most, bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -83,7 +86,7 @@ impl Destination {
         let further = u64::from(self.queue.lanes_used() - 1) * LANE_BYTES;
         let growth = match self.kind {
             Kind::Topic => self.topic.chunks.len().saturating_sub(CHUNKS_MIN) as u64 * CHUNK_BYTES,
-            // Its dead letters come with the same priorities, and are not asked.
+            // Its dead letters come with the same priorities, and nobody asks then.
             Kind::Queue => 2 * further,
             Kind::DeadLetter => further,
         };
@@ -104,10 +107,26 @@ impl Durable {
 impl Engine {
     /// Counts a destination again that may have grown or shrunk.
     pub(super) fn recount(&mut self, id: DestinationId) {
+        let counted = self.lanes_counted_with_queue(id);
         if let Some(Some(destination)) = self.destinations.get_mut(id.0 as usize) {
-            let now = destination.small();
+            let mut now = destination.small();
+            now.growth = now.growth.saturating_sub(counted * LANE_BYTES);
             self.small.replace(std::mem::replace(&mut destination.counted, now), now);
         }
+    }
+
+    /// How many further lanes of dead letters their queue has counted, if it is there.
+    fn lanes_counted_with_queue(&self, id: DestinationId) -> u64 {
+        let Some(dead) = self.destination(id).filter(|d| d.kind == Kind::DeadLetter) else {
+            return 0;
+        };
+        let queue = dead.name.strip_prefix(destination::DEAD_LETTER_PREFIX);
+        let queue = queue.and_then(|queue| self.destination(*self.names.get(queue)?));
+        let further = |lane: &u8| *lane != limits::PRIORITY_DEFAULT;
+        queue.map_or(0, |queue| {
+            let both = dead.queue.lanes_to_tell().filter(|lane| queue.queue.uses_lane(*lane));
+            both.filter(further).count() as u64
+        })
     }
 
     /// Counts a durable subscription again.
@@ -128,10 +147,23 @@ impl Engine {
         self.recount(id);
     }
 
+    /// A queue came or went: its dead letters, if they are there, are counted with it, or by themselves.
+    pub(super) fn note_queue(&mut self, name: &str) {
+        if let Some(&dead) = self.names.get(destination::dead_letter_name(name).as_str()) {
+            self.recount(dead);
+        }
+    }
+
     /// Refuses a destination for which there is no room in the small state.
     pub(super) fn check_small_for_destination(&self, name: &str) -> Result<(), ClientError> {
         let kind = destination::kind_of(name).unwrap_or(Kind::Queue);
-        self.check_base(base_of(name, kind, true), Code::TooManyDestinations)
+        // Dead letters have a place with their queue, and a queue needs none for those that are there.
+        let queue = name.strip_prefix(destination::DEAD_LETTER_PREFIX);
+        if kind == Kind::DeadLetter && queue.is_some_and(|queue| self.names.contains_key(queue)) {
+            return Ok(());
+        }
+        let dead_letters = self.names.contains_key(destination::dead_letter_name(name).as_str());
+        self.check_base(base_of(name, kind, !dead_letters), Code::TooManyDestinations)
     }
 
     /// The same for a durable subscription.
@@ -178,15 +210,59 @@ impl Engine {
         }
     }
 
-    /// Whether a topic subscription may have one more run of acknowledged offsets behind a gap.
-    pub(super) fn may_open_run(&self, slot: SlotId) -> bool {
-        let Some(Role::Reader(reader)) = self.slots.get(slot).map(|s| &s.role) else {
+    /// Whether a topic subscription would have one run of acknowledged offsets behind a gap too many if
+    /// it acknowledged these. The lowest gap can always be closed, so it goes on whatever this says.
+    pub(super) fn opens_run_too_many(&self, slot: SlotId, from: u64, to: u64) -> bool {
+        let growth_left = self.growth_left();
+        let Some(cursor) = self.cursor(slot) else { return false };
+        if !cursor.opens_run(from, to) {
             return false;
+        }
+        let runs = cursor.runs().len();
+        let durable = match self.slots.get(slot).map(|s| &s.role) {
+            Some(Role::Reader(reader)) => reader.durable.is_some(),
+            _ => return false,
         };
-        let durable = reader.durable.and_then(|durable| self.durables.get(&durable));
-        let runs = durable.map_or(&reader.cursor, |durable| &durable.cursor).runs().len();
-        let room = durable.is_none() || runs < RUNS_MIN as usize || self.growth_left() >= RUN_BYTES;
-        room && runs < limits::CURSOR_RUNS_MAX
+        if durable {
+            runs >= RUNS_MAX || runs >= RUNS_MIN as usize && growth_left < RUN_BYTES
+        } else {
+            runs >= limits::CURSOR_RUNS_MAX
+        }
+    }
+
+    /// Lets go of what a cursor knows below `kept_from`: it is gone. What a checkpoint says is the same
+    /// before and after.
+    pub(super) fn raise_cursor(&mut self, slot: SlotId, kept_from: u64) {
+        let Some(Role::Reader(reader)) = self.slots.get_mut(slot).map(|s| &mut s.role) else {
+            return;
+        };
+        let Some(durable) = reader.durable else { return reader.cursor.raise(kept_from) };
+        self.raise_durable(durable, kept_from);
+    }
+
+    /// The same for a durable subscription.
+    pub(super) fn raise_durable(&mut self, durable: u32, kept_from: u64) {
+        if let Some(subscription) = self.durables.get_mut(&durable)
+            && subscription.cursor.floor() < kept_from
+        {
+            subscription.cursor.raise(kept_from);
+            self.recount_durable(durable);
+        }
+    }
+
+    /// The same for all of them, before they are written down.
+    pub(super) fn raise_durables(&mut self) {
+        let kept_from = |durable: &Durable| {
+            self.destination(durable.destination).map_or(0, |d| d.topic.first_offset)
+        };
+        let low = |(number, durable): (&u32, &Durable)| {
+            let kept_from = kept_from(durable);
+            (durable.cursor.floor() < kept_from).then_some((*number, kept_from))
+        };
+        let low: Vec<(u32, u64)> = self.durables.iter().filter_map(low).collect();
+        for (durable, kept_from) in low {
+            self.raise_durable(durable, kept_from);
+        }
     }
 
     /// Into how many chunks each of these topics may be cut in a flush, given how many messages it has
@@ -201,15 +277,18 @@ impl Engine {
     }
 
     /// Joins chunks of a topic that has got some.
-    pub(super) fn join_chunks(&mut self, id: DestinationId) {
-        for most in [CHUNKS_MAX, CHUNKS_MIN] {
-            if let Some(destination) = self.destination_mut(id) {
-                destination.topic.join_chunks(most);
-            }
-            self.recount(id);
-            if self.small.growth <= limits::SMALL_STATE_GROWTH_MAX {
-                return;
-            }
+    pub(super) fn join_new_chunks(&mut self, id: DestinationId) {
+        self.join_chunks(id, CHUNKS_MAX);
+        if self.small.growth > limits::SMALL_STATE_GROWTH_MAX {
+            self.join_chunks(id, CHUNKS_MIN);
         }
+    }
+
+    /// Joins chunks of a topic until it has so many, or fewer.
+    pub(super) fn join_chunks(&mut self, id: DestinationId, most: usize) {
+        if let Some(destination) = self.destination_mut(id) {
+            destination.topic.join_chunks(most);
+        }
+        self.recount(id);
     }
 }

@@ -139,7 +139,7 @@ impl Engine {
             return 0;
         }
         let bytes = self.insert_thawed(row, State::Scheduled);
-        self.put_in_wheel(key, row.due_ms);
+        self.wheel.insert(key);
         bytes
     }
 
@@ -299,7 +299,7 @@ impl Engine {
         match row.place {
             Place::Scheduled(key) => {
                 self.insert_thawed(row, State::Scheduled);
-                self.put_in_wheel(key, row.due_ms);
+                self.wheel.insert(key);
             }
             Place::Ready { destination, .. } => {
                 if self.destination(destination).is_some_and(|d| d.kind.is_queue()) {
@@ -403,13 +403,6 @@ impl Engine {
                 Place::Scheduled(key) => key.sequence >= destination.control.purged_before,
                 Place::Ready { .. } => true,
             })
-    }
-
-    fn put_in_wheel(&mut self, key: Key, due_ms: u64) {
-        if key.due_ms != due_ms {
-            self.put_back_to_ms = self.put_back_to_ms.max(key.due_ms);
-        }
-        self.wheel.insert(key);
     }
 
     fn insert_thawed(&mut self, row: &Stored<'_>, state: State) -> u64 {

@@ -88,13 +88,14 @@ impl Topic {
     }
 
     /// Joins neighbouring chunks until there are at most `most`. Always those two that make the least
-    /// of a chunk, by their part of the messages and of the time the chunks span, whichever is larger.
+    /// of a chunk, by their part of the messages, of their bytes, or of the time the chunks span, whichever is largest.
     pub(super) fn join_chunks(&mut self, most: usize) {
         while self.chunks.len() > most.max(1) {
             let part = |of: u64, all: u64| u128::from(of) * 1_000_000 / u128::from(all.max(1));
             let first_ms = self.chunks.front().map_or(0, |chunk| chunk.since_mono_ms);
             let last_ms = self.chunks.back().map_or(0, |chunk| chunk.since_mono_ms);
             let below = self.hot_from - self.first_offset;
+            let all_bytes = self.chunks.iter().map(|chunk| chunk.bytes).sum();
             // The time a chunk spans begins with the youngest of the one before.
             let (mut from, mut from_ms) = (self.first_offset, first_ms);
             let mut least = (u128::MAX, 0);
@@ -103,7 +104,8 @@ impl Topic {
                 let messages = part(next.end.saturating_sub(from), below);
                 let span = next.since_mono_ms.saturating_sub(from_ms);
                 let time = part(span, last_ms.saturating_sub(first_ms));
-                least = least.min((messages.max(time), at));
+                let bytes = part(one.bytes + next.bytes, all_bytes);
+                least = least.min((messages.max(bytes).max(time), at));
                 (from, from_ms) = (one.end, one.since_mono_ms);
             }
             let Some(one) = self.chunks.remove(least.1) else { return };

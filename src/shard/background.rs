@@ -3,23 +3,17 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError};
+use crossbeam_channel::{Receiver, Sender, TryRecvError};
 
 use crate::base::command::BackedUp;
 use crate::store::{Snapshot, StoreError, StoreStats, Version};
 
 use super::backup::{self, BackupError, Copying};
 use super::flush::{Flushed, Job, Writer};
+use super::worker::{Order, Worker, merge};
 
-/// A flush that failed is tried again this often.
-const RETRY: Duration = Duration::from_secs(1);
-
-/// It is a quiet time when nothing was ordered for so long.
-const QUIET_AFTER: Duration = Duration::from_secs(10);
-
-/// The same where looks are counted.
+/// It is a quiet time after so many looks without an order.
 const QUIET_AFTER_LOOKS: u32 = 8;
 
 /// What happened in the background.
@@ -55,39 +49,41 @@ pub(super) trait Background: Send {
     fn backup(&mut self, job: backup::Job);
 }
 
-enum Order {
-    Flush(Job),
-    Backup(backup::Job),
-}
-
-/// A thread that writes.
-pub(super) struct WriterThread {
+/// The shard's end of the line to whoever writes.
+pub(super) struct Remote {
     orders: Option<Sender<Order>>,
     news: Receiver<News>,
     merging: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    stop: Arc<AtomicBool>,
 }
 
-impl WriterThread {
-    /// Starts it.
-    pub(super) fn start(writer: Writer) -> std::io::Result<Self> {
+impl Remote {
+    /// Both ends of a line, and whoever writes sits at the other.
+    pub(super) fn to(writer: Writer) -> (Self, Worker, Receiver<Order>) {
         let (orders, taken) = crossbeam_channel::unbounded();
         let (told, news) = crossbeam_channel::unbounded();
-        let merging = Arc::new(AtomicBool::new(false));
-        let merges = merging.clone();
-        let thread = std::thread::Builder::new()
-            .name("postdate-store".into())
-            .spawn(move || run(writer, &taken, &told, &merges))?;
-        Ok(Self { orders: Some(orders), news, merging, thread: Some(thread) })
+        let worker = Worker::new(writer, told);
+        let (merging, stop) = (worker.merging.clone(), worker.stop.clone());
+        (Self { orders: Some(orders), news, merging, stop }, worker, taken)
+    }
+
+    fn order(&self, order: Order) {
+        if let Some(orders) = &self.orders {
+            // Somebody who is gone has panicked: `news` tells it.
+            let _ = orders.send(order);
+        }
+    }
+
+    /// No more orders come. Whoever writes ends after what it is at.
+    pub(super) fn hang_up(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.orders = None;
     }
 }
 
-impl Background for WriterThread {
+impl Background for Remote {
     fn flush(&mut self, job: Job) {
-        if let Some(orders) = &self.orders {
-            // A thread that is gone has panicked: `news` tells it.
-            let _ = orders.send(Order::Flush(job));
-        }
+        self.order(Order::Flush(job));
     }
 
     fn news(&mut self) -> Option<News> {
@@ -104,119 +100,48 @@ impl Background for WriterThread {
     }
 
     fn backup(&mut self, job: backup::Job) {
-        if let Some(orders) = &self.orders {
-            let _ = orders.send(Order::Backup(job));
-        }
+        self.order(Order::Backup(job));
+    }
+}
+
+/// A thread that writes.
+pub(super) struct WriterThread {
+    remote: Remote,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl WriterThread {
+    /// Starts it.
+    pub(super) fn start(writer: Writer) -> std::io::Result<Self> {
+        let (remote, worker, orders) = Remote::to(writer);
+        let thread = std::thread::Builder::new()
+            .name("postdate-store".into())
+            .spawn(move || worker.run(&orders))?;
+        Ok(Self { remote, thread: Some(thread) })
+    }
+}
+
+impl Background for WriterThread {
+    fn flush(&mut self, job: Job) {
+        self.remote.flush(job);
+    }
+
+    fn news(&mut self) -> Option<News> {
+        self.remote.news()
+    }
+
+    fn is_merging(&self) -> bool {
+        self.remote.is_merging()
+    }
+
+    fn backup(&mut self, job: backup::Job) {
+        self.remote.backup(job);
     }
 }
 
 impl Drop for WriterThread {
     fn drop(&mut self) {
-        // Without orders it ends after what it is at; a merge it has begun is dropped.
-        self.orders = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-fn run(mut writer: Writer, orders: &Receiver<Order>, news: &Sender<News>, merging: &AtomicBool) {
-    let mut failed: Option<Job> = None;
-    // A merge that failed is tried again as late as a flush.
-    let mut merge_failed = false;
-    let mut quiet = false;
-    let mut backup = BackupThread::default();
-    loop {
-        let merges = writer.has_merge(quiet);
-        merging.store(merges, Ordering::Relaxed);
-        let order = if failed.is_some() || merge_failed {
-            orders.recv_timeout(RETRY)
-        } else if merges && writer.owes_merges() {
-            Err(RecvTimeoutError::Timeout)
-        } else if merges {
-            orders.recv_timeout(Duration::ZERO)
-        } else if !quiet {
-            orders.recv_timeout(QUIET_AFTER)
-        } else {
-            orders.recv().map_err(|_| RecvTimeoutError::Disconnected)
-        };
-        quiet &= order.is_err();
-        let job = match order {
-            Ok(Order::Flush(job)) => Some(job),
-            Ok(Order::Backup(job)) => {
-                if let Err(error) = backup.start(&writer, job, news.clone()) {
-                    let _ = news.send(News::BackedUp(Err(error)));
-                }
-                continue;
-            }
-            Err(RecvTimeoutError::Timeout) => failed.take(),
-            Err(RecvTimeoutError::Disconnected) => return,
-        };
-        let told = match job {
-            Some(job) => match writer.flush(&job) {
-                Ok(flushed) => {
-                    let stats = Box::new(writer.stats());
-                    Some(News::Flushed(flushed, writer.version(), stats))
-                }
-                Err(error) => {
-                    failed = Some(job);
-                    Some(News::FlushFailed(error))
-                }
-            },
-            None if merges => merge(&mut writer),
-            None => {
-                quiet = true;
-                continue;
-            }
-        };
-        merge_failed = matches!(told, Some(News::MergeFailed(_)));
-        if let Some(told) = told {
-            let _ = news.send(told);
-        }
-    }
-}
-
-fn merge(writer: &mut Writer) -> Option<News> {
-    match writer.merge_a_bit() {
-        Ok(false) => None,
-        Ok(true) => Some(News::Merged(writer.version(), Box::new(writer.stats()))),
-        Err(error) if writer.stops_at(&error) => Some(News::Damaged(error)),
-        Err(error) => Some(News::MergeFailed(error)),
-    }
-}
-
-/// Makes a backup beside flushes and merges. Dropped, it ends early and leaves nothing.
-#[derive(Default)]
-struct BackupThread {
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl BackupThread {
-    fn start(
-        &mut self,
-        writer: &Writer,
-        job: backup::Job,
-        news: Sender<News>,
-    ) -> Result<(), BackupError> {
-        let snapshot = writer.snapshot()?;
-        let copying = Copying::new(job, self.stop.clone());
-        let work = move || {
-            let made = copying.run(&snapshot, &mut || {
-                let _ = news.send(News::JournalCopied);
-            });
-            let _ = news.send(News::BackedUp(made));
-        };
-        let thread = std::thread::Builder::new().name("postdate-backup".into()).spawn(work);
-        // The one before has told that it is over.
-        self.thread = Some(thread.map_err(BackupError::Thread)?);
-        Ok(())
-    }
-}
-
-impl Drop for BackupThread {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
+        self.remote.hang_up();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }

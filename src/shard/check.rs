@@ -4,7 +4,7 @@
 use crate::base::content;
 use crate::base::limits;
 use crate::base::stored::Place;
-use crate::codec::{checkpoint, event, row};
+use crate::codec::{event, row};
 use crate::store::key::{self, ReadyKey};
 use crate::store::{Family, Value};
 
@@ -51,15 +51,6 @@ fn check_message(place: Place, value: Value<'_>) -> Result<(), String> {
     content::check(message.content).map(drop).map_err(|error| error.message)
 }
 
-/// Judges the checkpoint of the store.
-///
-/// # Errors
-/// What is wrong with it, in words.
-pub fn check_checkpoint(bytes: &[u8]) -> Result<(), String> {
-    let (_, events) = checkpoint::decode(bytes).ok_or("it is cut short")?;
-    check_events(events).map(drop)
-}
-
 /// Judges the events of a batch of the journal, and counts them.
 ///
 /// # Errors
@@ -77,7 +68,6 @@ pub fn check_events(mut events: &[u8]) -> Result<u64, String> {
 mod tests {
     use super::*;
     use crate::base::content::Content;
-    use crate::base::event::BatchMeta;
     use crate::base::id::{DestinationId, Key, MessageId};
     use crate::base::stored::{Remembered, Stored};
     use crate::base::time::ClockKind;
@@ -137,13 +127,5 @@ mod tests {
             let key = key::record(KIND_DEDUP, &own);
             assert_eq!(check_row(Family::Record, &key, Value::Put(&rows[3].2)).is_ok(), sound);
         }
-    }
-
-    #[test]
-    fn a_checkpoint_is_told_from_nonsense() {
-        let sound = checkpoint::encode(&BatchMeta::default(), &[]);
-        check_checkpoint(&sound).unwrap();
-        check_checkpoint(&sound[1..]).unwrap_err();
-        check_checkpoint(&checkpoint::encode(&BatchMeta::default(), &[0xff; 3])).unwrap_err();
     }
 }

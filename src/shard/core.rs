@@ -246,7 +246,7 @@ impl Core {
             }
             reading = read(&*self.clock);
         }
-        let (now, note) = self.keeper.now(reading, self.engine.steady_to_ms());
+        let (now, note) = self.keeper.now(reading, self.engine.pace());
         if let Some(note) = note {
             log_clock(note);
         }

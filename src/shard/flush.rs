@@ -41,6 +41,8 @@ pub(super) struct Writer {
     merge: Option<Merge>,
     /// A merge met damage that there is no way around: nothing is merged any more until a restart.
     no_merges: bool,
+    /// There is something to merge, and no space for it.
+    lacks_room: bool,
     /// Steps of merges to be made before the next flush, because there are too many runs.
     owed: u64,
     /// What merges leave free on the disk, bytes.
@@ -53,7 +55,16 @@ pub(super) struct Writer {
 impl Writer {
     /// Merges leave `reserve` bytes free.
     pub(super) fn new(store: Store, clock: Arc<dyn Clock>, reserve: u64) -> Self {
-        Self { store, merge: None, no_merges: false, owed: 0, reserve, records: None, clock }
+        Self {
+            store,
+            merge: None,
+            no_merges: false,
+            lacks_room: false,
+            owed: 0,
+            reserve,
+            records: None,
+            clock,
+        }
     }
 
     pub(super) fn version(&self) -> Arc<Version> {
@@ -148,13 +159,19 @@ impl Writer {
     pub(super) fn has_merge(&mut self, quiet: bool) -> bool {
         if self.merge.is_none() && !self.no_merges {
             let plan = self.store.plan_merge(quiet);
-            let plan = plan.filter(|plan| self.store.has_room_for(plan, self.reserve));
-            self.merge = plan.and_then(|plan| {
+            let has_room = |plan: &_| self.store.has_room_for(plan, self.reserve);
+            self.lacks_room = plan.as_ref().is_some_and(|plan| !has_room(plan));
+            self.merge = plan.filter(|_| !self.lacks_room).and_then(|plan| {
                 tracing::debug!(family = ?plan.family, runs = plan.runs.len(), bytes = plan.bytes, "merging");
                 self.store.begin_merge(plan).ok()
             });
         }
         self.merge.is_some()
+    }
+
+    /// Whether there was something to merge, and no space for it.
+    pub(super) fn lacks_room(&self) -> bool {
+        self.lacks_room
     }
 
     /// Whether a merge is under way.

@@ -14,10 +14,13 @@ mod core;
 mod effort;
 mod error;
 mod flush;
+#[cfg(test)]
+mod handover_tests;
 mod idle;
 mod known;
 mod open;
 mod records;
+mod sound;
 mod spill;
 mod stats;
 mod stepped;
@@ -26,9 +29,11 @@ mod tests;
 mod thread;
 mod timekeeper;
 mod work;
+mod worker;
 
 pub use broker::{Broker, Outbox, Session};
-pub use check::{check_checkpoint, check_events, check_row};
+pub use check::{check_events, check_row};
 pub use error::ShardError;
 pub use open::{OpenError, Recovery, Shard, ShardOptions, open};
+pub use sound::{check_checkpoint, from_checkpoint};
 pub use stepped::SteppedShard;

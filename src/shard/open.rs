@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use crate::base::config::{RecoveryPolicy, ShardConfig};
 use crate::base::event::BatchMeta;
 use crate::base::time::Now;
-use crate::codec::{checkpoint, event};
+use crate::codec::event;
 use crate::engine::Engine;
 use crate::env::clock::Clock;
 use crate::env::disk::Disk;
@@ -23,6 +23,7 @@ use super::broker::{Broker, Input};
 use super::core::{Core, Parts};
 use super::error::ShardError;
 use super::flush::Writer;
+use super::sound;
 use super::thread;
 use super::timekeeper::{Reading, Timekeeper};
 
@@ -136,7 +137,8 @@ pub(super) fn recover(
     let (mut engine, journal_from) = match &opened {
         None => (Engine::new(config.clone(), Now::default()), 1),
         Some(opened) => {
-            let engine = from_checkpoint(config, &opened.checkpoint)?;
+            let engine = sound::from_checkpoint(config, &opened.checkpoint)
+                .map_err(|why| ShardError::BadRow(format!("the checkpoint: {why}")))?;
             last = Some(engine.now());
             (engine, opened.journal_from)
         }
@@ -171,7 +173,9 @@ pub(super) fn recover(
         (opened, _) => opened?,
     };
     engine.finish_replay();
-    let reading = Reading { mono_ns: clock.mono_ns(), wall_ns: clock.wall_ns() };
+    // The wall first: who is held up in between is late by that, and not early in every life from then on.
+    let wall_ns = clock.wall_ns();
+    let reading = Reading { mono_ns: clock.mono_ns(), wall_ns };
     let (keeper, note) = Timekeeper::start(reading, last);
     if let Some(note) = note {
         super::core::log_clock(note);
@@ -195,19 +199,6 @@ pub(super) fn recover(
         options,
     };
     Ok((Core::new(parts), recovery))
-}
-
-/// The engine of a checkpoint, before the journal.
-fn from_checkpoint(config: &ShardConfig, bytes: &[u8]) -> Result<Engine, ShardError> {
-    let cut = || ShardError::BadRow("the checkpoint".into());
-    let (meta, mut rest) = checkpoint::decode(bytes).ok_or_else(cut)?;
-    let mut engine = Engine::from_checkpoint(config.clone(), &meta);
-    while !rest.is_empty() {
-        let event = event::decode(&mut rest)
-            .map_err(|error| ShardError::BadRow(format!("the checkpoint: {error}")))?;
-        engine.apply(&event);
-    }
-    Ok(engine)
 }
 
 /// Applies one batch of the journal.

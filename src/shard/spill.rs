@@ -50,8 +50,8 @@ pub(super) struct Spill {
     no_space: bool,
     /// Memory of flushes that are done, still to be freed.
     remains: VecDeque<Remains>,
-    /// Number of the next new message, at the last look.
-    next_sequence: u64,
+    /// How many messages had come or were put back, at the last look.
+    came_in: u64,
     idle: Idle,
 }
 
@@ -105,10 +105,10 @@ impl Core {
     }
 
     /// Frees some of what flushes have left: little at a time, so that nobody waits for it, but
-    /// twice what came in since the last time, so that it does not pile up.
+    /// twice what came in or was put back since the last time, so that it does not pile up.
     pub(super) fn clear_remains(&mut self) {
-        let next = self.engine.next_sequence();
-        let came = next - std::mem::replace(&mut self.spill.next_sequence, next);
+        let came_in = self.engine.next_sequence() + self.engine.put_back();
+        let came = came_in - std::mem::replace(&mut self.spill.came_in, came_in);
         if let Some(first) = self.spill.remains.front_mut()
             && !first.clear(limits::CLEAR_PER_STEP + 2 * came as usize)
         {
@@ -156,10 +156,11 @@ impl Core {
     }
 
     /// Most messages that may fire in this step: none while memory is short and a flush is about
-    /// to give some back. One that fails may do so for long: nobody waits for it.
+    /// to give some back, or has. One that fails may do so for long: nobody waits for it.
     pub(super) fn fire_limit(&self) -> usize {
         let short = self.memory_used() > self.memory + self.memory / 2;
-        let waits = short && self.engine.is_frozen() && !self.spill.fails;
+        let soon = self.has_remains() || self.engine.is_frozen() && !self.spill.fails;
+        let waits = short && soon;
         if waits { 0 } else { limits::FIRE_PER_STEP_MAX }
     }
 

@@ -6,7 +6,7 @@
 //! "at" messages wait, loudly, rather than fire ten years early.
 
 use crate::base::limits;
-use crate::base::time::{Now, line_after};
+use crate::base::time::{Now, Pace};
 
 const NS_PER_MS: u64 = 1_000_000;
 /// A difference up to this is jitter between the two readings, ms.
@@ -42,8 +42,11 @@ pub(super) struct Timekeeper {
     /// Trusted wall minus monotonic line, ns.
     wall_offset_ns: i128,
     last: Now,
-    /// The engine line, ns: where it goes at half pace, a ms of it is more than a ms.
+    /// The engine line and the two others at the last reading, ns. Whole ms would not do: the two clocks
+    /// go on to the next at different moments, and half of a ms counts.
     engine_ns: u64,
+    mono_ns: u64,
+    wall_ns: u64,
     /// Since when, on the monotonic line, a forward step is not believed, ms.
     held_since_ms: Option<u64>,
     release_asked: bool,
@@ -77,6 +80,8 @@ impl Timekeeper {
             wall_offset_ns: trusted_wall - mono_line,
             last: floor,
             engine_ns: floor.engine_ms.saturating_mul(NS_PER_MS),
+            mono_ns: floor.mono_ms.saturating_mul(NS_PER_MS),
+            wall_ns: floor.wall_ms.saturating_mul(NS_PER_MS),
             held_since_ms: matches!(note, Some(ClockNote::Held(_)))
                 .then_some((mono_line / 1_000_000) as u64),
             release_asked: false,
@@ -112,25 +117,24 @@ impl Timekeeper {
         u64::try_from(at.max(0)).unwrap_or(u64::MAX)
     }
 
-    /// The time of a step. `steady_to_ms` is the engine's.
-    pub(super) fn now(&mut self, reading: Reading, steady_to_ms: u64) -> (Now, Option<ClockNote>) {
+    /// The time of a step. `pace` is the engine's.
+    pub(super) fn now(&mut self, reading: Reading, pace: Pace) -> (Now, Option<ClockNote>) {
         let mono_ns = self.mono_base_ns + i128::from(reading.mono_ns);
         let mono_ms = ((mono_ns / 1_000_000) as u64).max(self.last.mono_ms);
         let note = self.follow_wall(reading, mono_ms);
-        let wall_ms = ((mono_ns + self.wall_offset_ns).max(0) / 1_000_000) as u64;
-        let engine_ms = self.follow_clocks(mono_ms, wall_ms, steady_to_ms);
+        let wall_ns = (mono_ns + self.wall_offset_ns).max(0);
+        let wall_ms = (wall_ns / 1_000_000) as u64;
+        self.follow_clocks(mono_ns.max(0) as u64, wall_ns as u64, pace);
+        let engine_ms = (self.engine_ns / NS_PER_MS).max(mono_ms).max(wall_ms);
         self.last = Now { mono_ms, wall_ms, engine_ms };
         (self.last, note)
     }
 
-    /// The engine line. In ns only so that half of a ms is not lost at each reading.
-    fn follow_clocks(&mut self, mono_ms: u64, wall_ms: u64, steady_to_ms: u64) -> u64 {
-        let ns = |ms: u64| ms.saturating_mul(NS_PER_MS);
-        let last = self.last;
-        let passed = mono_ms.saturating_sub(last.mono_ms).max(wall_ms.saturating_sub(last.wall_ms));
-        let line = line_after(self.engine_ns, ns(passed), ns(steady_to_ms));
-        self.engine_ns = line.max(ns(mono_ms)).max(ns(wall_ms));
-        self.engine_ns / NS_PER_MS
+    fn follow_clocks(&mut self, mono_ns: u64, wall_ns: u64, pace: Pace) {
+        let passed = mono_ns.saturating_sub(self.mono_ns).max(wall_ns.saturating_sub(self.wall_ns));
+        let line = pace.in_ns().line_after(self.engine_ns, passed);
+        self.engine_ns = line.max(mono_ns).max(wall_ns);
+        (self.mono_ns, self.wall_ns) = (mono_ns.max(self.mono_ns), wall_ns);
     }
 
     fn follow_wall(&mut self, reading: Reading, mono_ms: u64) -> Option<ClockNote> {
@@ -181,7 +185,7 @@ mod tests {
         let (mut keeper, note) = Timekeeper::start(at(5, START), None);
         assert_eq!(note, None);
         for (mono, jitter) in [(5, 0), (6, 1), (1_000, 0), (1_001, 2)] {
-            let (now, note) = keeper.now(at(mono, START + mono - 5 + jitter), 0);
+            let (now, note) = keeper.now(at(mono, START + mono - 5 + jitter), Pace::default());
             assert_eq!((now, note), (Now::all(START + mono - 5), None));
         }
     }
@@ -189,7 +193,7 @@ mod tests {
     #[test]
     fn a_small_forward_step_is_followed_by_the_wall_alone() {
         let (mut keeper, _) = Timekeeper::start(at(0, START), None);
-        let (now, note) = keeper.now(at(10, START + 10 + 300_000), 0);
+        let (now, note) = keeper.now(at(10, START + 10 + 300_000), Pace::default());
         assert_eq!(note, Some(ClockNote::Forward(300_000)));
         assert_eq!(now.mono_ms, START + 10);
         assert_eq!((now.wall_ms, now.engine_ms), (START + 300_010, START + 300_010));
@@ -199,27 +203,33 @@ mod tests {
     fn a_backward_step_of_an_hour_or_ten_years_never_moves_the_engine_back() {
         for step in [HOUR, TEN_YEARS] {
             let (mut keeper, _) = Timekeeper::start(at(0, START), None);
-            let (now, note) = keeper.now(at(10, START + 10 - step), 0);
+            let (now, note) = keeper.now(at(10, START + 10 - step), Pace::default());
             assert_eq!(note, Some(ClockNote::Backward(step as i64)));
             assert_eq!(now.wall_ms, START + 10 - step);
             assert_eq!((now.mono_ms, now.engine_ms), (START + 10, START + 10));
         }
     }
 
-    /// Goal: a line that is ahead is caught up with, and goes on at full pace only as far as was promised.
-    /// Method: the wall steps back, and each ms is a reading.
+    /// Goal: a line that is ahead goes on as the engine has planned, and is caught up with, however often the
+    /// clocks are read and wherever in a ms they go on. Method: the wall steps back by a part of a ms more
+    /// than a second; readings of 0.1 ms and of 1 ms.
     #[test]
-    fn a_line_that_is_ahead_goes_on_at_half_pace() {
-        let (mut keeper, _) = Timekeeper::start(at(0, START), None);
-        keeper.now(at(0, START + 1_000), 0);
-        let steady_to_ms = START + 1_100;
-        for ms in 1..=2_000 {
-            let (now, _) = keeper.now(at(ms, START + ms), steady_to_ms);
-            let line = if ms <= 100 { 1_000 + ms } else { 1_100 + (ms - 100) / 2 };
-            assert_eq!(now.engine_ms - START, line.max(ms));
-            let last = now.engine_ms;
-            let (again, _) = keeper.now(at(ms, START + ms), steady_to_ms);
-            assert_eq!(again.engine_ms, last, "no time, no way");
+    fn a_line_that_is_ahead_goes_on_as_planned() {
+        for step_us in [100, 300, 1_000] {
+            let (mut keeper, _) = Timekeeper::start(at(0, START), None);
+            let reading = |us: u64, aside_us: u64| Reading {
+                mono_ns: us * 1_000,
+                wall_ns: (START * 1_000 + us + aside_us) * 1_000,
+            };
+            keeper.now(reading(0, 1_000_400), Pace::default());
+            let pace = Pace { steady_to: START + 1_100, slow_to: START + 1_300 };
+            for us in (0..2_000_000).step_by(step_us).skip(1) {
+                let (now, _) = keeper.now(reading(us, 0), pace);
+                let ms = us / 1_000;
+                let line = if ms < 100 { 1_000 + ms } else { (1_100 + (ms - 100) / 2).min(1_300) };
+                let behind = line.max(ms) as i64 - (now.engine_ms - START) as i64;
+                assert!((-1..=1).contains(&behind), "{us}: {behind}");
+            }
         }
     }
 
@@ -227,26 +237,26 @@ mod tests {
     fn a_long_forward_step_is_held_until_released_or_timed_out_or_undone() {
         for step in [HOUR, TEN_YEARS] {
             let (mut keeper, _) = Timekeeper::start(at(0, START), None);
-            let (now, note) = keeper.now(at(10, START + 10 + step), 0);
+            let (now, note) = keeper.now(at(10, START + 10 + step), Pace::default());
             assert_eq!((now, note), (Now::all(START + 10), Some(ClockNote::Held(step as i64))));
             assert!(keeper.held());
-            let (now, note) = keeper.now(at(20, START + 20 + step), 0);
+            let (now, note) = keeper.now(at(20, START + 20 + step), Pace::default());
             assert_eq!((now, note), (Now::all(START + 20), None));
             keeper.release();
-            let (now, note) = keeper.now(at(30, START + 30 + step), 0);
+            let (now, note) = keeper.now(at(30, START + 30 + step), Pace::default());
             assert_eq!(note, Some(ClockNote::Released(step as i64)));
             assert_eq!((now.wall_ms, now.mono_ms), (START + 30 + step, START + 30));
 
             let (mut keeper, _) = Timekeeper::start(at(0, START), None);
-            keeper.now(at(10, START + 10 + step), 0);
+            keeper.now(at(10, START + 10 + step), Pace::default());
             let late = 10 + limits::CLOCK_HOLD_TIMEOUT_MS;
-            let (now, note) = keeper.now(at(late, START + late + step), 0);
+            let (now, note) = keeper.now(at(late, START + late + step), Pace::default());
             assert_eq!(note, Some(ClockNote::Released(step as i64)));
             assert_eq!(now.wall_ms, START + late + step);
 
             let (mut keeper, _) = Timekeeper::start(at(0, START), None);
-            keeper.now(at(10, START + 10 + step), 0);
-            let (now, note) = keeper.now(at(20, START + 20), 0);
+            keeper.now(at(10, START + 10 + step), Pace::default());
+            let (now, note) = keeper.now(at(20, START + 20), Pace::default());
             assert_eq!((now, note), (Now::all(START + 20), Some(ClockNote::Released(0))));
         }
     }
@@ -256,7 +266,7 @@ mod tests {
         let last = Now { mono_ms: START, wall_ms: START - 50, engine_ms: START + 7 };
         let (mut keeper, note) = Timekeeper::start(at(3, START + HOUR - 50), Some(last));
         assert_eq!(note, None);
-        let (now, _) = keeper.now(at(3, START + HOUR - 50), 0);
+        let (now, _) = keeper.now(at(3, START + HOUR - 50), Pace::default());
         assert_eq!((now.mono_ms, now.wall_ms), (START + HOUR, START + HOUR - 50));
     }
 
@@ -265,13 +275,13 @@ mod tests {
         let last = Now::all(START);
         let (mut keeper, note) = Timekeeper::start(at(0, START - HOUR), Some(last));
         assert_eq!(note, Some(ClockNote::Backward(HOUR as i64)));
-        let (now, _) = keeper.now(at(5, START - HOUR + 5), 0);
+        let (now, _) = keeper.now(at(5, START - HOUR + 5), Pace::default());
         assert_eq!((now.mono_ms, now.engine_ms), (START + 5, START + 5));
         assert_eq!(now.wall_ms, START - HOUR + 5);
 
         let (mut keeper, note) = Timekeeper::start(at(0, START + TEN_YEARS), Some(last));
         assert_eq!(note, Some(ClockNote::Held(TEN_YEARS as i64)));
-        let (now, _) = keeper.now(at(5, START + TEN_YEARS + 5), 0);
+        let (now, _) = keeper.now(at(5, START + TEN_YEARS + 5), Pace::default());
         assert_eq!(now, Now::all(START + 5));
     }
 }

@@ -122,6 +122,7 @@ pub struct Model {
     pub read: BTreeMap<(Reader, u64), Sure>,
     /// First deliveries so far: the last key of a session, destination and priority, in this life.
     order: BTreeMap<(u64, usize, u8), (u64, u64)>,
+    clocks_agree: bool,
     /// Life of the shard: one more with each start.
     pub life: u64,
     /// Failed deliveries after which a message is dead.
@@ -146,10 +147,10 @@ pub struct Delivered<'a> {
 }
 
 impl Model {
-    /// One that knows of nothing.
+    /// One that knows of nothing. `clocks_agree`: nobody sets a clock in this world.
     #[must_use]
-    pub fn new(max_failures: u32) -> Self {
-        Self { max_failures, ..Self::default() }
+    pub fn new(max_failures: u32, clocks_agree: bool) -> Self {
+        Self { max_failures, clocks_agree, ..Self::default() }
     }
 
     /// The message with this id.
@@ -223,7 +224,8 @@ impl Model {
             if message.deliveries > 0 && attempt < least {
                 return tell("redelivered_is_told");
             }
-            if message.plain && attempt == 1 {
+            // What was put back may come in another order when it is overdue with others.
+            if self.clocks_agree && message.plain && attempt == 1 {
                 let key = (id.due_ms(), id.sequence());
                 let place = (to.session, message.destination, message.priority);
                 if self.order.insert(place, key).is_some_and(|before| before > key) {

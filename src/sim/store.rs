@@ -8,8 +8,9 @@ use crate::base::event::{BatchMeta, Event};
 use crate::base::id::{DestinationId, Key, MessageId};
 use crate::base::stored::{Look, Place, Remembered, Stored, Want};
 use crate::base::time::{ClockKind, Now};
-use crate::codec::event;
+use crate::codec::{checkpoint, event};
 use crate::engine::{Engine, Frozen, Row, TopicChunk};
+use crate::shard;
 
 /// A row with its content.
 #[derive(Debug, Clone)]
@@ -228,12 +229,8 @@ impl SimStore {
         let Some((meta, events)) = &self.checkpoint else {
             return Engine::new(config.clone(), Now::default());
         };
-        let mut engine = Engine::from_checkpoint(config.clone(), meta);
-        let mut rest = &events[..];
-        while !rest.is_empty() {
-            engine.apply(&event::decode(&mut rest).expect("the engine's own events can be read"));
-        }
-        engine
+        let bytes = checkpoint::encode(meta, events);
+        shard::from_checkpoint(config, &bytes).expect("the engine's own checkpoint is sound")
     }
 
     fn show(&self, engine: &mut Engine, command: &Command) {

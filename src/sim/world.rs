@@ -131,7 +131,7 @@ impl World {
             times,
             drift_ppm: if swarm.has(Op::ClockStep) { drift_ppm } else { 0 },
             drifted_ns: 0,
-            model: Model::new(max_failures),
+            model: Model::new(max_failures, !swarm.has(Op::ClockStep)),
             shard: None,
             clients: Vec::new(),
             log: Log::default(),

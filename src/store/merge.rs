@@ -21,14 +21,10 @@ pub trait Liveness: Send + Sync {
     /// Whether every row between these keys, both included, is dead. Asked for each file at each
     /// commit; such a file is dropped unread, unless it has tombstones that hide something. For
     /// families that die in many places, like lanes.
-    fn dead_between(&self, _family: Family, _first: &[u8], _last: &[u8]) -> bool {
-        false
-    }
+    fn dead_between(&self, family: Family, first: &[u8], last: &[u8]) -> bool;
     /// How many rows of the family are not dead, if that is known: a family of which less than
     /// half is left is merged whole. `None` when it is not known.
-    fn live_rows(&self, _family: Family) -> Option<u64> {
-        None
-    }
+    fn live_rows(&self, family: Family) -> Option<u64>;
 }
 
 /// A merge under way. Dropped before its end, it removes its files and changes nothing.

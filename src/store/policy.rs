@@ -267,4 +267,76 @@ mod tests {
         let found = planned(&own);
         assert_eq!(found.map(|(runs, level, idle)| (runs.len(), level, idle)), Some((4, 1, false)));
     }
+
+    /// Goal: what of a family is dead is told as well as it can be unread. Method: families on either side
+    /// of half, by each of the three ways to tell, and by two of them together.
+    #[test]
+    fn half_dead_is_more_than_half() {
+        let least = OPTIONS.file_bytes / LEAST_PART;
+        let half_dead = |own: &FamilyRoot, live| is_half_dead(own, live, least);
+        // Of the oldest run tombstones only go themselves.
+        let mut own = runs(&[1, 0]);
+        own.runs[0].segments = vec![segment(1, 1000, 100, 90)];
+        own.runs.truncate(1);
+        assert!(!half_dead(&own, None));
+        own.runs[0].segments = vec![segment(1, 1000, 100, 93)];
+        assert!(half_dead(&own, None));
+        // In another they take a row each.
+        let mut own = runs(&[1, 0]);
+        for (tombstones, dead) in [(48, false), (49, true)] {
+            own.runs[1].segments = vec![segment(1, 1000, tombstones, tombstones)];
+            assert_eq!(half_dead(&own, None), dead, "{tombstones}");
+        }
+        // The floor and tombstones add up; what is counted does not.
+        own.runs[1].segments = vec![segment(1, 1000, 30, 30)];
+        assert!(!half_dead(&own, None) && !half_dead(&own, Some(60)));
+        own.floor = Some(150u64.to_be_bytes().into());
+        assert!(!half_dead(&own, None));
+        own.floor = Some(300u64.to_be_bytes().into());
+        assert!(half_dead(&own, None) && half_dead(&own, Some(1_000)));
+        // It has to be worth it.
+        for (payload, dead) in [(least - 1, false), (least, true)] {
+            let mut own = runs(&[0]);
+            own.floor = Some(1_000u64.to_be_bytes().into());
+            own.runs[0].segments[0].payload_bytes = payload;
+            assert_eq!(half_dead(&own, None), dead, "{payload} bytes");
+        }
+    }
+
+    /// Goal: of a file that the floor cuts through, the part is told by its keys. Method: keys that begin
+    /// alike, of several lengths, at both ends and between.
+    #[test]
+    fn the_part_up_to_a_key_is_told_by_where_keys_differ() {
+        let part = |first: &[u8], last: &[u8], key: &[u8]| {
+            let keys = SegmentMeta {
+                first_key: first.into(),
+                last_key: last.into(),
+                ..segment(1, 2, 1, 0)
+            };
+            part_up_to(&keys, key)
+        };
+        assert_eq!(part(b"b", b"d", b"a"), 0.0);
+        assert_eq!(part(b"b", b"d", b"b"), 0.0);
+        assert_eq!(part(b"b", b"d", b"d"), 1.0);
+        assert_eq!(part(b"b", b"d", b"e"), 1.0);
+        assert_eq!(part(b"b", b"d", b"c"), 0.5);
+        assert_eq!(part(&[7, 7, 10], &[7, 7, 50], &[7, 7, 20]), 0.25);
+        assert_eq!(part(&[7, 7, 10], &[7, 7, 50], &[7, 7, 20, 9]), part(&[10], &[50], &[20, 9]));
+        let long = |byte| [&[1; 20][..], &[byte; 12]].concat();
+        let middle = part(&long(0), &long(200), &long(50));
+        assert!((middle - 0.25).abs() < 0.01, "{middle}");
+        // Nothing to divide by.
+        assert_eq!(part(b"a", b"a\0\0", b"a\0"), 0.0);
+    }
+
+    #[test]
+    fn a_plan_says_how_much_it_reads() {
+        let mut own = runs(&[0, 0, 0]);
+        own.runs[1].segments.push(segment(1001, 2000, 7, 0));
+        let merge = plan(Family::Ready, &own, &OPTIONS, None, false, &BTreeSet::new()).unwrap();
+        assert_eq!(merge.bytes, 30_700);
+        let mut small = runs(&[0]);
+        small.runs[0].segments[0].bytes = OPTIONS.file_bytes / LEAST_PART;
+        assert!(plan(Family::Ready, &small, &OPTIONS, None, true, &BTreeSet::new()).is_some());
+    }
 }

@@ -13,6 +13,9 @@ pub(super) const VERSION: u32 = 1;
 
 const MAGIC: &[u8; 8] = b"PDSTROOT";
 
+/// Numbers of files, segments of the journal and totals end here: so that adding to them does not overflow.
+const NUMBER_MAX: u64 = 1 << 62;
+
 /// What the store consists of.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Root {
@@ -133,6 +136,8 @@ impl Root {
     fn decode(fields: &mut Fields<'_>) -> Result<Self, StoreError> {
         let mut root = Self { next_number: fields.u64()?, ..Self::default() };
         root.journal_from = fields.u64()?;
+        let far = root.next_number.max(root.journal_from) >= NUMBER_MAX;
+        fields.check(!far, "a number that no store gets to")?;
         let [number, bytes, crc] = [fields.u64()?, fields.u64()?, fields.u64()?];
         if number != 0 {
             fields.check(number < root.next_number, "a file number that was never given")?;
@@ -142,6 +147,7 @@ impl Root {
         let Totals { flushed_bytes, merged_bytes, merges, dropped_files } = &mut root.totals;
         for total in [flushed_bytes, merged_bytes, merges, dropped_files] {
             *total = fields.u64()?;
+            fields.check(*total < NUMBER_MAX, "a total that no store gets to")?;
         }
         for (family, own) in Family::ALL.into_iter().zip(&mut root.families) {
             fields.check_next(family as u8, "not the family that comes next")?;
@@ -279,6 +285,29 @@ mod tests {
         for root in [sample(), Root { next_number: 1, ..Root::default() }] {
             root.replace(&disk, dir()).unwrap();
             assert_eq!(Root::read(&disk, dir()).unwrap(), Some(root));
+        }
+    }
+
+    /// Goal: a root whose numbers nobody gets to is refused: the next one would have a number that
+    /// cannot be read, or none. Method: the last number that is sound, and the next, in each place.
+    #[test]
+    fn numbers_have_an_end() {
+        let changes: [fn(&mut Root, u64); 6] = [
+            |root, number| root.next_number = number,
+            |root, number| root.journal_from = number,
+            |root, number| root.totals.flushed_bytes = number,
+            |root, number| root.totals.merged_bytes = number,
+            |root, number| root.totals.merges = number,
+            |root, number| root.totals.dropped_files = number,
+        ];
+        let disk = disk();
+        for (at, change) in changes.into_iter().enumerate() {
+            for (number, sound) in [(NUMBER_MAX - 1, true), (NUMBER_MAX, false)] {
+                let mut root = sample();
+                change(&mut root, number);
+                root.replace(&disk, dir()).unwrap();
+                assert_eq!(Root::read(&disk, dir()).is_ok(), sound, "{at}: {number}");
+            }
         }
     }
 

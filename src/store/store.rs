@@ -186,6 +186,8 @@ impl Store {
         let name = checkpoint::write(&**disk, dir, number, checkpoint)?;
         let mut root = Root { checkpoint: Some(name), journal_from, ..self.root.clone() };
         let mut families = self.version.families.clone();
+        // What a merge has read may come back when it ends: it still has to be hidden.
+        let merging = self.merging.strong_count() > 0;
         for (family, written) in written {
             root.totals.flushed_bytes += written.bytes;
             families[index(family)].runs.push(written.run);
@@ -198,7 +200,7 @@ impl Store {
             });
             root.totals.dropped_files += view.raise_floor(floor);
             let dead = |first: &[u8], last: &[u8]| liveness.dead_between(family, first, last);
-            root.totals.dropped_files += view.drop_dead(dead);
+            root.totals.dropped_files += view.drop_dead(dead, merging);
         }
         self.switch(root, families, files)?;
         self.liveness = Some(liveness);

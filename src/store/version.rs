@@ -37,12 +37,6 @@ impl Run {
         })
     }
 
-    /// Bytes of its files.
-    #[must_use]
-    pub fn bytes(&self) -> u64 {
-        self.segments.iter().map(|segment| segment.meta().bytes).sum()
-    }
-
     /// Rows that are no tombstones.
     pub(super) fn puts(&self) -> u64 {
         let metas = self.segments.iter().map(|segment| segment.meta());
@@ -90,12 +84,13 @@ impl FamilyView {
     }
 
     /// Leaves out the files in which everything is dead, by their first and last key. One with
-    /// tombstones stays as long as there is something older it may hide. Gives their number.
-    pub(super) fn drop_dead(&mut self, dead: impl Fn(&[u8], &[u8]) -> bool) -> u64 {
+    /// tombstones stays as long as there is something older it may hide, or a merge under way. Gives
+    /// their number.
+    pub(super) fn drop_dead(&mut self, dead: impl Fn(&[u8], &[u8]) -> bool, merging: bool) -> u64 {
         self.drop_files(|older, segment| {
             let meta = segment.meta();
             let (first, last) = (&meta.first_key, &meta.last_key);
-            let hides = || older.iter().any(|run| run.overlaps(first, last));
+            let hides = || merging || older.iter().any(|run| run.overlaps(first, last));
             dead(first, last) && (meta.tombstones == 0 || !hides())
         })
     }

@@ -5,6 +5,7 @@
 mod common;
 mod full_disk;
 mod home;
+mod parts;
 mod policy;
 mod rot;
 mod round_trip;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use postdate::env::{Disk, OpenMode, OsDisk};
 use postdate::sim::SimDisk;
-use postdate::store::Family;
+use postdate::store::{Family, Liveness};
 
 use crate::common::{
     Changes, Model, check_files, commit, commits_of, dir, merge_all, open, verify_with,
@@ -78,7 +78,8 @@ fn check(disk: &SimDisk) {
     let model = &story.last().unwrap().1;
     let runs = |family| store.version().runs(family).len();
     assert!(Family::ALL.into_iter().all(|family| runs(family) > 1), "there is something to merge");
-    assert!(store.version().floor(Family::Scheduled).is_some());
+    let floor = model.dead_up_to(Family::Scheduled);
+    assert!(floor.is_some() && store.version().floor(Family::Scheduled) == floor.as_deref());
     model.check(&store.version()).unwrap();
     check_files(disk, &store, "golden");
     // And it can be gone on with.

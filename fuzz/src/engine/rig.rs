@@ -84,7 +84,7 @@ impl Rig {
     pub(super) fn pass(&mut self, forward_ms: u64, wall_aside_ms: i64) {
         let mono_ms = (self.now.mono_ms + forward_ms).min(END);
         let wall_ms = (self.now.wall_ms + forward_ms).saturating_add_signed(wall_aside_ms).min(END);
-        self.now = self.now.then(mono_ms, wall_ms, self.engine.steady_to_ms());
+        self.now = self.now.then(mono_ms, wall_ms, self.engine.pace());
     }
 
     /// One step as the shard does it.

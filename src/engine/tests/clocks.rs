@@ -3,6 +3,7 @@
 
 use super::rig::{A, Rig, START, after};
 use crate::base::message::{Delay, Message};
+use crate::base::time::Pace;
 
 const HOUR: u64 = 3_600_000;
 const TEN_YEARS: u64 = 10 * 365 * 24 * HOUR;
@@ -12,7 +13,7 @@ fn at(ms: u64) -> Message {
 }
 
 fn step_at(rig: &mut Rig, mono_ms: u64, wall_ms: u64) {
-    rig.now = rig.now.then(mono_ms, wall_ms, rig.engine.steady_to_ms());
+    rig.now = rig.now.then(mono_ms, wall_ms, rig.engine.pace());
     rig.step(vec![]);
     rig.check_replay();
 }
@@ -125,8 +126,9 @@ fn what_was_put_back_comes_when_its_clock_is_there() {
             wall += 1;
             // As the shard keeps it: half of a ms counts.
             let passed = 2 * (mono - rig.now.mono_ms).max(wall.saturating_sub(rig.now.wall_ms));
-            let steady = 2 * rig.engine.steady_to_ms();
-            let line = crate::base::time::line_after(keeper, passed, steady);
+            let Pace { steady_to, slow_to } = rig.engine.pace();
+            let halves = Pace { steady_to: 2 * steady_to, slow_to: 2 * slow_to };
+            let line = halves.line_after(keeper, passed);
             keeper = line.max(2 * mono).max(2 * wall);
             rig.now =
                 crate::base::time::Now { mono_ms: mono, wall_ms: wall, engine_ms: keeper / 2 };

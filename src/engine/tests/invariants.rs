@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::super::Engine;
+use super::super::destination::Destination;
 use super::super::small::Small;
-use super::super::subscription::{Role, Subscription};
+use super::super::subscription::{Reader, Role, Subscription};
 use super::super::topic::Kept;
 use crate::base::destination::{self, Kind};
 use crate::base::event::Event;
@@ -154,6 +155,19 @@ fn leases(engine: &Engine, slot: u32, subscription: &Subscription) {
     }
 }
 
+/// Whether the next message has expired, and passing over it would leave one gap too many.
+fn expired_gap_too_many(engine: &Engine, reader: &Reader, destination: &Destination) -> bool {
+    let cursor = match reader.durable {
+        Some(number) => &engine.durables[&number].cursor,
+        None => &reader.cursor,
+    };
+    let next = cursor.next_gap(reader.next.max(destination.topic.first_offset));
+    let ahead = reader.ahead.front().map(|ahead| ahead.expires_mono_ms);
+    let entry = destination.topic.sequence_at(next).and_then(|at| engine.messages.get(at));
+    let expires_ms = entry.map(|entry| entry.expires_mono_ms).or(ahead).unwrap_or(0);
+    cursor.runs().len() >= 8 && expires_ms != 0 && expires_ms <= engine.now.mono_ms
+}
+
 /// A destination at rest has nothing that a subscriber with credit could have.
 fn nothing_waits_for(engine: &Engine, id: DestinationId, subscription: &Subscription) {
     let destination = engine.destination(id).unwrap();
@@ -165,6 +179,8 @@ fn nothing_waits_for(engine: &Engine, id: DestinationId, subscription: &Subscrip
     }
     match &subscription.role {
         Role::Consumer => assert_eq!(destination.ready, 0, "{} is stuck", destination.name),
+        // It waits for a gap to be closed.
+        Role::Reader(reader) if expired_gap_too_many(engine, reader, destination) => {}
         Role::Reader(reader) => {
             let cursor = match reader.durable {
                 Some(number) => &engine.durables[&number].cursor,

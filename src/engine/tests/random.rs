@@ -420,8 +420,8 @@ impl Walk {
     fn pass(&mut self, mono: u64, wall: i64) {
         let mono_ms = self.rig.now.mono_ms + mono;
         let wall_ms = (self.rig.now.wall_ms + mono).saturating_add_signed(wall);
-        let steady_to_ms = self.rig.engine.steady_to_ms();
-        self.rig.now = self.rig.now.then(mono_ms, wall_ms, steady_to_ms);
+        let pace = self.rig.engine.pace();
+        self.rig.now = self.rig.now.then(mono_ms, wall_ms, pace);
         self.rig.step_limited(vec![], self.limit.unwrap_or(1_000_000));
     }
 

@@ -137,7 +137,7 @@ impl Rig {
     /// Lets time pass on all clocks, and a step happen.
     pub(super) fn pass(&mut self, ms: u64) {
         let Now { mono_ms, wall_ms, .. } = self.now;
-        self.now = self.now.then(mono_ms + ms, wall_ms + ms, self.engine.steady_to_ms());
+        self.now = self.now.then(mono_ms + ms, wall_ms + ms, self.engine.pace());
         self.step(vec![]);
     }
 

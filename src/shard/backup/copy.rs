@@ -42,6 +42,8 @@ pub(crate) enum BackupError {
     Stopping,
     #[error("the thread that makes it could not be started: {0}")]
     Thread(io::Error),
+    #[error("making it stopped by a bug; the server goes on: please report it")]
+    Panicked,
     #[error(transparent)]
     Target(#[from] HomeError),
     #[error(transparent)]

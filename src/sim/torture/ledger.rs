@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use super::believed::Believed;
 use super::report::Counts;
 use crate::base::id::MessageId;
 use crate::base::lifecycle::State;
@@ -18,6 +19,12 @@ pub(super) const RECORDS_MAX: usize = 200_000;
 const VIOLATIONS_MAX: usize = 100;
 /// So far back a message to be changed is looked for.
 const RECENT: u64 = 4_000;
+/// How far a server's clocks may be from the system's, and drift in a restart, ms: a step of less is
+/// none to it, and its lines are kept in whole ms.
+const CLOCK_ERROR_MS: u64 = 4;
+/// Longest time from when a message is due to its first delivery, ms: some restarts, and the wait in a queue
+/// whose consumers acknowledge one by one.
+const LATE_MAX_MS: u64 = 60_000;
 
 /// Where a message was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +47,17 @@ impl Place {
     }
 }
 
+/// When a message is due, by the clock that judges it, ms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Due {
+    /// A change whose answer is missing: any time.
+    Unknown,
+    /// "After" a time: by the outsider's clock, which nobody steps.
+    After(u64),
+    /// "At" a time: by the server's wall clock.
+    At(u64),
+}
+
 /// Whether something was done to a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
@@ -56,8 +74,13 @@ struct Record {
     /// The id it was accepted with, or came with when the answer is missing.
     id: Option<MessageId>,
     refused: bool,
-    /// Earliest due time that may be in force, ms. A change whose answer is missing makes it 0.
-    due_min_ms: u64,
+    /// Earliest due time that may be in force.
+    due: Due,
+    /// When it was sent, ms, and in which of the lives.
+    sent_ms: u64,
+    life: u64,
+    /// It will come within a few lives, whatever is done to the clocks.
+    soon: bool,
     cancelled: Fate,
     purged: Fate,
     deliveries: u32,
@@ -78,10 +101,16 @@ pub(super) struct Ledger {
     side: bool,
     pub(super) counts: Counts,
     violations: Vec<String>,
+    /// The wall is stepped.
+    steps: bool,
+    believed: Believed,
+    /// How far the server's wall clock is ahead, believed or not, ms.
+    shown_ms: i64,
 }
 
 impl Ledger {
-    pub(super) fn new() -> Self {
+    /// One for a server whose wall is stepped, or is not.
+    pub(super) fn new(steps: bool) -> Self {
         Self {
             records: BTreeMap::new(),
             next: 1,
@@ -91,7 +120,30 @@ impl Ledger {
             side: false,
             counts: Counts::default(),
             violations: Vec::new(),
+            steps,
+            believed: Believed::new(),
+            shown_ms: 0,
         }
+    }
+
+    /// The server's wall will be set to so far ahead of the truth.
+    pub(super) fn show(&mut self, ahead_s: i64) {
+        self.shown_ms = ahead_s * 1_000;
+    }
+
+    /// What it shows, ms, to anybody on the server's machine.
+    pub(super) fn shown_ms(&self) -> u64 {
+        wall_ms().saturating_add_signed(self.shown_ms)
+    }
+
+    /// The server may follow such a wall from now on.
+    pub(super) fn begin_step(&mut self, now_ms: u64, ahead_s: i64) {
+        self.believed.begin(now_ms, ahead_s * 1_000);
+    }
+
+    /// It follows no other any more.
+    pub(super) fn end_step(&mut self, now_ms: u64) {
+        self.believed.settle(now_ms + CLOCK_ERROR_MS);
     }
 
     pub(super) fn violations(&self) -> &[String] {
@@ -120,15 +172,18 @@ impl Ledger {
         self.records.len() >= RECORDS_MAX
     }
 
-    /// A message is about to be sent, due at `due_min_ms` at the earliest; its number.
-    pub(super) fn sending(&mut self, place: Place, due_min_ms: u64) -> u64 {
+    /// A message is about to be sent, due then at the earliest; its number.
+    pub(super) fn sending(&mut self, place: Place, due: Due) -> u64 {
         let number = self.next;
         self.next += 1;
         let record = Record {
             place,
             id: None,
             refused: false,
-            due_min_ms,
+            due,
+            sent_ms: wall_ms(),
+            life: self.counts.lives,
+            soon: place != Place::Side && !(self.steps && matches!(due, Due::At(_))),
             cancelled: Fate::No,
             purged: Fate::No,
             deliveries: 0,
@@ -143,10 +198,12 @@ impl Ledger {
         self.counts.accepted += 1;
         let Some(record) = self.records.get_mut(&number) else { return };
         self.side |= record.place == Place::Side;
-        self.begun += u64::from(record.place != Place::Side);
+        self.begun += u64::from(record.soon);
         let other = record.id.is_some_and(|known| known != id);
         record.id = Some(id);
-        record.due_min_ms = id.due_ms();
+        if !self.steps {
+            record.due = Due::After(id.due_ms());
+        }
         if other {
             self.against(number, &format!("was accepted as {id} and came as another"));
         }
@@ -169,12 +226,18 @@ impl Ledger {
 
     /// A recent message that may still be changed.
     pub(super) fn pick(&self, random: &mut Random) -> Option<(u64, MessageId)> {
-        let (from, now) = (self.next.saturating_sub(RECENT).max(self.floor), wall_ms());
+        let from = self.next.saturating_sub(RECENT).max(self.floor);
+        let (now, shown) = (wall_ms(), self.shown_ms());
         (0..64).find_map(|_| {
             let number = from + random.below(self.next - from);
             let record = self.records.get(&number)?;
             let open = record.cancelled == Fate::No && record.deliveries == 0;
-            let open = open && record.place != Place::Side && record.due_min_ms > now;
+            let waits = match record.due {
+                Due::Unknown => false,
+                Due::After(due_ms) => due_ms > now,
+                Due::At(due_ms) => due_ms > shown,
+            };
+            let open = open && record.place != Place::Side && waits;
             record.id.filter(|_| open).map(|id| (number, id))
         })
     }
@@ -193,7 +256,7 @@ impl Ledger {
         record.cancelled = if cancelled { Fate::Yes } else { Fate::No };
         if done {
             self.counts.cancelled += 1;
-            self.done += 1;
+            self.done += u64::from(record.soon);
         }
         if cancelled && record.deliveries > 0 {
             self.against(number, "was cancelled, yet delivered before the answer");
@@ -206,15 +269,22 @@ impl Ledger {
     /// Until the answer is there, a new due time may be in force as well as the old one.
     pub(super) fn moving(&mut self, number: u64) {
         if let Some(record) = self.records.get_mut(&number) {
-            record.due_min_ms = 0;
+            record.due = Due::Unknown;
         }
     }
 
-    /// A new due time was answered.
-    pub(super) fn move_answered(&mut self, number: u64, done: bool, state: State, due_ms: u64) {
+    /// A new due time was answered: `due` is what was asked for, `due_ms` what the server says.
+    pub(super) fn move_answered(
+        &mut self,
+        number: u64,
+        done: bool,
+        state: State,
+        due: Due,
+        due_ms: u64,
+    ) {
         let Some(record) = self.records.get_mut(&number) else { return };
         if done {
-            record.due_min_ms = due_ms;
+            record.due = if self.steps { due } else { Due::After(due_ms) };
             self.counts.rescheduled += 1;
         }
         if state == State::Unknown {
@@ -264,9 +334,12 @@ impl Ledger {
         if record.place != place {
             wrong.push(format!("came from {}", place.name()));
         }
-        if record.due_min_ms > now {
-            wrong.push(format!("came {} ms early", record.due_min_ms - now));
-        }
+        wrong.extend(judge_time(
+            record,
+            now,
+            &self.believed,
+            self.steps.then_some(&mut self.counts),
+        ));
         if record.refused {
             wrong.push("came, yet was refused".into());
         }
@@ -284,7 +357,7 @@ impl Ledger {
         }
         if first {
             self.counts.delivered += 1;
-            self.done += u64::from(place != Place::Side);
+            self.done += u64::from(record.soon);
         }
         for what in wrong {
             self.against(number, &what);
@@ -317,10 +390,49 @@ impl Ledger {
             self.against(number, "was accepted and is lost");
         }
         self.records.clear();
+        self.believed.forget();
         self.floor = self.next;
         (self.begun, self.done) = (0, 0);
         self.counts.rests += 1;
     }
+}
+
+/// What is wrong with the time of a delivery. `steps`: the clock is stepped, and this takes how late it
+/// is.
+fn judge_time(
+    record: &Record,
+    now_ms: u64,
+    believed: &Believed,
+    steps: Option<&mut Counts>,
+) -> Option<String> {
+    let Some(counts) = steps else {
+        return match record.due {
+            Due::After(due_ms) | Due::At(due_ms) if due_ms > now_ms => {
+                Some(format!("came {} ms early", due_ms - now_ms))
+            }
+            _ => None,
+        };
+    };
+    // Each start counts on from the wall of the last batch, which is the server's to within a few ms.
+    let to_ms = now_ms + CLOCK_ERROR_MS * (1 + counts.lives.saturating_sub(record.life));
+    let (is_due, since_ms, longest) = match record.due {
+        Due::Unknown => return None,
+        Due::After(due_ms) => (due_ms <= to_ms, due_ms, &mut counts.late_after_ms),
+        Due::At(due_ms) => (
+            believed.has_shown(due_ms, record.sent_ms, to_ms),
+            believed.shows_since(due_ms, record.sent_ms),
+            &mut counts.late_at_ms,
+        ),
+    };
+    if !is_due {
+        return Some(format!("came early, at {now_ms}, on {believed:?}"));
+    }
+    if record.deliveries > 1 || record.place == Place::Side {
+        return None;
+    }
+    let late_ms = now_ms.saturating_sub(since_ms);
+    *longest = late_ms.max(*longest);
+    (late_ms > LATE_MAX_MS).then(|| format!("came {late_ms} ms late, on {believed:?}"))
 }
 
 /// The wall clock of an outsider, ms.
@@ -338,8 +450,8 @@ mod tests {
 
     /// A ledger that was told `told` about one message of a queue with this number and id.
     fn after(told: impl FnOnce(&mut Ledger, u64, MessageId)) -> Vec<String> {
-        let mut ledger = Ledger::new();
-        let number = ledger.sending(Place::Queue, 0);
+        let mut ledger = Ledger::new(false);
+        let number = ledger.sending(Place::Queue, Due::After(0));
         told(&mut ledger, number, id(7));
         ledger.violations
     }
@@ -414,13 +526,37 @@ mod tests {
         }
     }
 
+    /// Goal: with a wall that is stepped, each message is judged by its own clock. Method: one "after" and one
+    /// "at", a step forward that only the second may follow, and a step back.
+    #[test]
+    fn each_message_is_judged_by_its_own_clock() {
+        let found = |due: fn(u64) -> Due, ahead_s: i64, late_ms: u64| {
+            let mut ledger = Ledger::new(true);
+            let number = ledger.sending(Place::Queue, due(wall_ms() - late_ms));
+            ledger.accepted(number, id(7));
+            ledger.records.get_mut(&number).unwrap().sent_ms -= late_ms;
+            ledger.begin_step(wall_ms() - late_ms, ahead_s);
+            ledger.end_step(wall_ms() - late_ms);
+            ledger.delivered(number, Place::Queue, id(7), 1);
+            ledger.violations.join(" ")
+        };
+        let after: fn(u64) -> Due = |now| Due::After(now + 90_000);
+        let at: fn(u64) -> Due = |now| Due::At(now + 90_000);
+        assert!(found(after, 100, 0).contains("came early"));
+        assert_eq!(found(at, 100, 0), "");
+        assert_eq!(found(after, -100, 100_000), "");
+        assert!(found(at, -100, 100_000).contains("came early"));
+        assert!(found(after, 0, 160_000).contains("ms late"));
+        assert!(found(at, 100, 100_000).contains("ms late"));
+    }
+
     /// Goal: what was purged must not come; what nobody was told about may or may not. Method: a
     /// purge with and without an answer, and a cancel without.
     #[test]
     fn what_was_not_answered_may_be_either() {
-        let mut ledger = Ledger::new();
-        let first = ledger.sending(Place::Side, 0);
-        let cancelled = ledger.sending(Place::Queue, 0);
+        let mut ledger = Ledger::new(false);
+        let first = ledger.sending(Place::Side, Due::After(0));
+        let cancelled = ledger.sending(Place::Queue, Due::After(0));
         for number in [first, cancelled] {
             ledger.accepted(number, id(number));
         }
@@ -428,7 +564,7 @@ mod tests {
         ledger.purging();
         ledger.rest();
         assert!(ledger.violations.is_empty(), "{:?}", ledger.violations);
-        let second = ledger.sending(Place::Side, 0);
+        let second = ledger.sending(Place::Side, Due::After(0));
         ledger.purging();
         ledger.delivered(second, Place::Side, id(3), 1);
         assert!(ledger.violations.is_empty(), "{:?}", ledger.violations);

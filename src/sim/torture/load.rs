@@ -7,7 +7,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::sleep;
 
-use super::ledger::{Ledger, Place, wall_ms};
+use super::PAUSE;
+use super::ledger::{Due, Ledger, Place, wall_ms};
 use crate::base::command::StartAt;
 use crate::base::error::Code;
 use crate::base::id::MessageId;
@@ -23,8 +24,6 @@ const BACKLOG_MAX: u64 = 4_000;
 const DELAY_MAX_MS: u64 = 2_500;
 /// Longest delay of a few, ms.
 const LONG_DELAY_MAX_MS: u64 = 8_000;
-/// Between two looks at something that must change by itself.
-const PAUSE: Duration = Duration::from_millis(20);
 /// A message that was tried so often is rejected no more: after 16 failures it would be dead.
 const REJECT_ATTEMPTS: u32 = 8;
 
@@ -91,17 +90,20 @@ async fn send(
     let mut numbers = Vec::new();
     for _ in 0..=random.below(20) {
         let most = if random.percent(95) { DELAY_MAX_MS } else { LONG_DELAY_MAX_MS };
-        let (delay, due_min_ms) = match random.below(4) {
-            0 => (Delay::None, 0),
+        let (delay, due) = match random.below(4) {
+            0 => (Delay::None, Due::After(wall_ms())),
             1 => {
-                let at = wall_ms() + random.below(most);
-                (Delay::At(at.cast_signed()), at)
+                let at = ledger.lock().shown_ms() + random.below(most);
+                (Delay::At(at.cast_signed()), Due::At(at))
             }
-            _ => (Delay::After(random.below(most).cast_signed()), 0),
+            _ => {
+                let delay = random.below(most);
+                (Delay::After(delay.cast_signed()), Due::After(wall_ms() + delay))
+            }
         };
         let padding = if random.percent(90) { random.below(100) } else { random.below(4_000) };
         // Written down before it is sent: what is delivered must have been sent.
-        let number = ledger.lock().sending(place, due_min_ms);
+        let number = ledger.lock().sending(place, due);
         let body = format!("{number} {:.<1$}", "", padding as usize);
         batch.push(Message::new(body).with_delay(delay));
         numbers.push(number);
@@ -153,12 +155,15 @@ pub(super) async fn change(server: String, ledger: Shared, mut random: Random) {
             let Some(verdict) = verdicts.first() else { return };
             ledger.lock().cancel_answered(number, verdict.done, verdict.state);
         } else {
-            let delay = Delay::After(random.below(DELAY_MAX_MS).cast_signed());
+            let delay = random.below(DELAY_MAX_MS);
+            let due = Due::After(wall_ms() + delay);
+            let delay = Delay::After(delay.cast_signed());
             ledger.lock().moving(number);
             let asked = client.reschedule(&[(id, delay)]).await;
             let Some(verdicts) = answer(&ledger, "reschedule", asked) else { return };
             let Some(verdict) = verdicts.first() else { return };
-            ledger.lock().move_answered(number, verdict.done, verdict.state, verdict.due_ms);
+            let (done, due_ms) = (verdict.done, verdict.due_ms);
+            ledger.lock().move_answered(number, done, verdict.state, due, due_ms);
         }
     }
 }
@@ -286,7 +291,7 @@ pub(super) async fn comes_back(
     let Some(client) = connect(server).await else { return Err("nobody was let in".into()) };
     let begun = wall_ms();
     loop {
-        let number = ledger.lock().sending(Place::Queue, 0);
+        let number = ledger.lock().sending(Place::Queue, Due::After(wall_ms()));
         match client.produce(Place::Queue.name(), format!("{number} ")).await {
             Ok(produced) => {
                 ledger.lock().accepted(number, produced.id);
@@ -306,7 +311,7 @@ pub(super) async fn comes_back(
 }
 
 async fn mark(client: &Client, ledger: &Shared) -> Result<u64, String> {
-    let number = ledger.lock().sending(Place::Topic, 0);
+    let number = ledger.lock().sending(Place::Topic, Due::After(wall_ms()));
     let sent = client.produce(Place::Topic.name(), format!("{number} ")).await;
     let id: MessageId = sent.map_err(|error| format!("at a rest: {error}"))?.id;
     ledger.lock().accepted(number, id);

@@ -6,13 +6,16 @@
 //! about real threads, sockets and files. On a [`VolatileDisk`](crate::sim::VolatileDisk) a kill is
 //! a loss of power too.
 
+mod believed;
 mod ledger;
 mod load;
 mod report;
 mod server;
 mod small;
+mod steps;
 mod trouble;
 mod volatile;
+mod wall;
 
 use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt;
@@ -33,10 +36,14 @@ use self::server::{Server, Start};
 use self::small::SmallDisk;
 use self::trouble::Trouble;
 pub use self::volatile::serve_volatile;
+use self::wall::FakeWall;
+pub use self::wall::find_libfaketime;
 use crate::sim::random::Random;
 
 /// Lives between two rests.
 const LIVES_A_REST: u64 = 40;
+/// Between two looks at something that must change by itself.
+const PAUSE: Duration = Duration::from_millis(20);
 /// Longest time until everything is at rest; delays are far shorter.
 const REST_PATIENCE: Duration = Duration::from_secs(120);
 /// Longest time until a server has ended whose journal cannot be written.
@@ -94,6 +101,8 @@ pub struct Options {
     pub cruelty: Cruelty,
     /// Where the data are.
     pub medium: Medium,
+    /// libfaketime, if the wall clock is to be stepped under the server; see [`find_libfaketime`].
+    pub clock: Option<PathBuf>,
     /// Tell about each rest on standard error.
     pub talk: bool,
 }
@@ -141,10 +150,13 @@ pub fn run(options: &Options) -> Result<Report, TortureError> {
         }
         Medium::Plain | Medium::Volatile { .. } => None,
     };
+    let wall = options.clock.clone().map(|library| FakeWall::new(library, &options.home));
+    let wall = wall.transpose().map_err(failed("cannot step the wall"))?;
     let mut torture = Torture {
         options,
         small,
-        ledger: Arc::new(Mutex::new(Ledger::new())),
+        wall,
+        ledger: Arc::new(Mutex::new(Ledger::new(options.clock.is_some()))),
         random: Random::new(options.seed, "torture"),
         begun,
     };
@@ -168,6 +180,7 @@ pub fn run(options: &Options) -> Result<Report, TortureError> {
 struct Torture<'a> {
     options: &'a Options,
     small: Option<SmallDisk>,
+    wall: Option<FakeWall>,
     ledger: Shared,
     random: Random,
     begun: Instant,
@@ -248,6 +261,7 @@ impl Torture<'_> {
         self.sleep(100, 1_000).await;
         if let Ok(address) = &ready {
             self.have_trouble(trouble, address, end).await?;
+            self.step_wall(&server, address).await?;
         }
         if end != End::Fault && self.options.cruelty != Cruelty::Kills && self.random.percent(15) {
             server.signal(Signal::STOP).map_err(failed("SIGSTOP"))?;
@@ -275,12 +289,16 @@ impl Torture<'_> {
         for place in [Place::Queue, Place::Queue, Place::Queue, Place::Topic, Place::Side] {
             self.start_consumer(&mut tasks, &address, place);
         }
+        self.raise_wall(&server, &address).await?;
         let rest = load::rest(&address, &self.ledger, REST_PATIENCE).await;
         {
             let mut ledger = self.ledger.lock();
             match rest {
                 Ok(()) => ledger.rest(),
                 Err(why) => ledger.violation(why),
+            }
+            if let Some(wall) = &mut self.wall {
+                wall.most_s = wall.shown_s;
             }
         }
         let end = if self.options.cruelty == Cruelty::Kills { End::Kill } else { End::Stop };
@@ -311,6 +329,7 @@ impl Torture<'_> {
     }
 
     fn spawn(&mut self, fault: Option<&str>) -> Result<Server, TortureError> {
+        self.settle_wall()?;
         // Little memory and a short journal: written out as often as can be, so that kills come in
         // the middle of that too.
         let (memory, tail) = match self.options.cruelty {
@@ -325,7 +344,8 @@ impl Torture<'_> {
         let data = self.small.as_ref().map_or_else(|| home.join("data"), SmallDisk::data);
         let command = self.command();
         self.ledger.lock().counts.lives += 1;
-        Server::spawn(&Start { command: &command, home, data: &data, settings: &settings, fault })
+        let (settings, wall) = (&settings, self.wall.as_ref());
+        Server::spawn(&Start { command: &command, home, data: &data, settings, fault, wall })
             .map_err(failed(format!("cannot start {}", command[0].display())))
     }
 

@@ -20,6 +20,15 @@ pub struct Counts {
     pub full_disks: u64,
     /// Starts that were refused, as they should be: on a read-only disk, or may be: on a full one.
     pub refused_starts: u64,
+    /// Times the wall clock was stepped.
+    pub clock_steps: u64,
+    /// Of these, steps that were not believed at once.
+    pub clock_holds: u64,
+    /// Longest time from when a message was due "after" to its first delivery, ms; judged with steps
+    /// of the clock only, as the next.
+    pub late_after_ms: u64,
+    /// The same for messages due "at" a time, and from the last step of the clock.
+    pub late_at_ms: u64,
     /// Times the server was held up by SIGSTOP for a moment.
     pub pauses: u64,
     /// Times everything came to rest and was judged.
@@ -63,6 +72,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Counts { lives, kills, early_kills, stops, faults, pauses, rests, .. } = self.counts;
         let Counts { full_disks, refused_starts, .. } = self.counts;
+        let Counts { clock_steps, clock_holds, late_after_ms, late_at_ms, .. } = self.counts;
         let Counts { accepted, unknown, refused, delivered, deliveries, .. } = self.counts;
         let Counts { redelivered, acknowledged, cancelled, rescheduled, purged, .. } = self.counts;
         writeln!(f, "minutes          {:.1}", self.took.as_secs_f64() / 60.0)?;
@@ -73,6 +83,10 @@ impl fmt::Display for Report {
         writeln!(f, "{stops} stopped, {faults} ended by a write error")?;
         if full_disks + refused_starts > 0 {
             writeln!(f, "full disk        {full_disks}, and {refused_starts} starts refused")?;
+        }
+        if clock_steps > 0 {
+            writeln!(f, "clock steps      {clock_steps}, {clock_holds} not believed at once")?;
+            writeln!(f, "late, at most    {late_after_ms} ms, due at a time {late_at_ms} ms")?;
         }
         writeln!(f, "pauses, rests    {pauses}, {rests}")?;
         writeln!(f, "accepted         {accepted}, and {unknown} unanswered, {refused} refused")?;

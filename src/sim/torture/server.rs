@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::time::sleep;
 
+use super::wall::{self, FakeWall};
+
 /// How often a file or a process is looked at that something is awaited of.
 const LOOK: Duration = Duration::from_millis(2);
 /// Longest time a server may take to recover or to stop: far more than the small data sets need,
@@ -27,6 +29,8 @@ pub(super) struct Start<'a> {
     pub(super) settings: &'a [String],
     /// A system call that fails from its n-th time on, put in by strace.
     pub(super) fault: Option<&'a str>,
+    /// A wall clock of its own.
+    pub(super) wall: Option<&'a FakeWall>,
 }
 
 /// The system calls that are made to fail.
@@ -40,6 +44,8 @@ pub(super) struct Server {
     log: PathBuf,
     /// The calls that failed, one a line, if some were to.
     failed: Option<PathBuf>,
+    /// Its wall clock is its own.
+    fakes_wall: bool,
 }
 
 impl Server {
@@ -64,13 +70,14 @@ impl Server {
             .args(["serve", "--json", "--log", "warn", "--listen", "127.0.0.1:0", "--data-dir"])
             .arg(start.data)
             .args(start.settings.iter().flat_map(|setting| ["--set", setting]))
+            .envs(start.wall.into_iter().flat_map(FakeWall::environment))
             .stdin(Stdio::null())
             .stdout(File::create(&said)?)
             .stderr(File::create(&log)?)
             // So that a signal reaches the server also where strace stands in between.
             .process_group(0)
             .spawn()?;
-        Ok(Self { child, said, log, failed })
+        Ok(Self { child, said, log, failed, fakes_wall: start.wall.is_some() })
     }
 
     /// Waits until it listens; its address.
@@ -159,6 +166,9 @@ impl Drop for Server {
         // After it was waited for, its number may be another's.
         if matches!(self.ended(), Ok(None)) {
             let _ = self.kill();
+        }
+        if self.fakes_wall {
+            wall::sweep(self.child.id());
         }
     }
 }
