@@ -79,3 +79,75 @@ pub(super) fn first_number(
     }
     Ok(1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::env::OpenMode;
+    use crate::sim::SimDisk;
+
+    const BLOCK: u64 = FRAME_ALIGN as u64;
+
+    fn header(segment: u64, previous: u64, previous_end: u64) -> SegmentHeader {
+        SegmentHeader { segment, previous, previous_end, first_frame: 7 }
+    }
+
+    fn link(segment: u64, len: Option<u64>, header: Option<SegmentHeader>) -> Link {
+        Link { segment, len, header: header.ok_or("none") }
+    }
+
+    /// Goal: a header that says of the segment before what cannot be is not believed. Method: each number at
+    /// its bound and one beyond.
+    #[test]
+    fn what_follows_names_the_one_before() {
+        assert!(follows(&header(5, 4, BLOCK)));
+        assert!(follows(&header(5, 4, GAP_BYTES_MAX)));
+        for wrong in [
+            header(5, 3, BLOCK),
+            header(5, 5, BLOCK),
+            header(0, u64::MAX, BLOCK),
+            header(5, 4, 0),
+            header(5, 4, FIRST_FRAME - BLOCK),
+            header(5, 4, BLOCK + 1),
+            header(5, 4, GAP_BYTES_MAX + BLOCK),
+        ] {
+            assert!(!follows(&wrong), "{wrong:?}");
+        }
+    }
+
+    /// Goal: of the first segment it does not count. Method: one on a disk, read as the first and as another.
+    #[test]
+    fn the_first_need_not_follow() {
+        let (disk, dir) = (SimDisk::new(), Path::new("/journal"));
+        disk.create_dir_all(dir).unwrap();
+        let mut block = [0; FRAME_ALIGN];
+        header(5, 3, BLOCK).encode(&mut block);
+        let path = crate::journal::layout::segment_path(dir, 5);
+        disk.open(&path, OpenMode::Write).unwrap().write_at(&block, 0).unwrap();
+        assert_eq!(Link::read(&disk, dir, 5, true).unwrap().header, Ok(header(5, 3, BLOCK)));
+        assert!(Link::read(&disk, dir, 5, false).unwrap().header.is_err());
+    }
+
+    #[test]
+    fn bytes_end_where_the_next_one_says() {
+        let chain = [
+            link(1, Some(10 * BLOCK), Some(header(1, 0, 0))),
+            link(2, Some(10 * BLOCK), Some(header(2, 1, 3 * BLOCK))),
+            link(3, None, None),
+            link(4, Some(5 * BLOCK), Some(header(4, 3, 2 * BLOCK))),
+        ];
+        assert_eq!(bytes(&chain), (3 + 10 + 2 + 5) * BLOCK);
+        assert_eq!(bytes(&[]), 0);
+    }
+
+    /// Goal: the first number is what the first header says, or one less than what comes behind a loss.
+    #[test]
+    fn the_first_number_is_concluded() {
+        let (disk, dir) = (SimDisk::new(), Path::new("/journal"));
+        let number = |chain: &[Link]| first_number(&disk, dir, chain).unwrap();
+        let seven = || link(2, Some(BLOCK), Some(header(2, 1, BLOCK)));
+        assert_eq!(number(&[]), 1);
+        assert_eq!(number(&[seven()]), 7);
+        assert_eq!(number(&[link(1, None, None), seven()]), 6);
+    }
+}
