@@ -34,25 +34,8 @@ impl Content {
     /// # Errors
     /// [`Code::BadHeader`] or [`Code::BodyTooLarge`] when a part is over its limit.
     pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), ClientError> {
-        check_sizes(self.key.len(), self.headers.len(), self.body.len())?;
-        let mut total = self.key.len();
-        for (name, value) in &self.headers {
-            check_header(name.len(), value.len())?;
-            total += name.len() + value.len();
-        }
-        check_total(total)?;
-        let short = |out: &mut Vec<u8>, bytes: &[u8]| {
-            out.extend_from_slice(&(bytes.len() as u16).to_be_bytes());
-            out.extend_from_slice(bytes);
-        };
-        short(out, self.key.as_bytes());
-        out.extend_from_slice(&(self.headers.len() as u16).to_be_bytes());
-        for (name, value) in &self.headers {
-            short(out, name.as_bytes());
-            short(out, value.as_bytes());
-        }
-        out.extend_from_slice(&self.body);
-        Ok(())
+        let headers = self.headers.iter().map(|(name, value)| (&**name, &**value));
+        encode_parts(&self.key, headers, &self.body, out)
     }
 
     /// Reads an encoded content.
@@ -71,6 +54,54 @@ impl Content {
         }
         Ok(Self { key, headers, body: bytes[body_at..].to_vec() })
     }
+}
+
+/// Appends a content that is in parts already. What was appended when it fails is not a content.
+///
+/// # Errors
+/// [`Code::BadHeader`] or [`Code::BodyTooLarge`] when a part is over its limit.
+pub fn encode_parts<'a>(
+    key: &str,
+    headers: impl Iterator<Item = (&'a str, &'a str)>,
+    body: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<(), ClientError> {
+    check_sizes(key.len(), 0, body.len())?;
+    let short = |out: &mut Vec<u8>, bytes: &[u8]| {
+        out.extend_from_slice(&(bytes.len() as u16).to_be_bytes());
+        out.extend_from_slice(bytes);
+    };
+    short(out, key.as_bytes());
+    let count_at = out.len();
+    out.extend_from_slice(&[0; 2]);
+    let (mut count, mut total) = (0, key.len());
+    for (name, value) in headers {
+        check_header(name.len(), value.len())?;
+        total += name.len() + value.len();
+        count += 1;
+        check_sizes(0, count, 0)?;
+        short(out, name.as_bytes());
+        short(out, value.as_bytes());
+    }
+    check_total(total)?;
+    out[count_at..count_at + 2].copy_from_slice(&(count as u16).to_be_bytes());
+    out.extend_from_slice(body);
+    Ok(())
+}
+
+/// The headers of an encoded content that was checked, in order, and its key. Of one that was not, as
+/// much as can be read.
+#[must_use]
+pub fn key_and_headers(bytes: &[u8]) -> (&str, impl Iterator<Item = (&str, &str)>) {
+    let text = |bytes| std::str::from_utf8(bytes).unwrap_or_default();
+    let mut parts = Parts { bytes, at: 0 };
+    let key = parts.short().map(text).unwrap_or_default();
+    let mut left = parts.u16().unwrap_or_default();
+    let headers = std::iter::from_fn(move || {
+        left = left.checked_sub(1)?;
+        Some((text(parts.short().ok()?), text(parts.short().ok()?)))
+    });
+    (key, headers)
 }
 
 /// Checks an encoded content against shape and limits; tells where the body begins.

@@ -91,6 +91,8 @@ codes! {
     NotYours = 54, "not-yours", "acknowledge only messages delivered from this destination to you";
     /// A credit of zero or over the limit.
     BadCredit = 55, "bad-credit", "grant a credit between 1 and the documented limit";
+    /// The token or the passcode is none that is known here, or not this user's.
+    NotAllowed = 56, "not-allowed", "connect with a token that this server knows, and with its user's name or none";
     /// The disk is full.
     DiskFull = 60, "disk-full", "free disk space; acknowledgements and cancels still work";
     /// The memory for pending messages is used up.

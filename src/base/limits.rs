@@ -60,6 +60,17 @@ pub const ERROR_TEXT_BYTES_MAX: usize = 512;
 /// Size at which a frame of deliveries is full, bytes; one message always passes.
 pub const DELIVER_FRAME_BYTES: usize = 64 * 1024;
 
+/// Most header lines of a STOMP frame, repeated ones included.
+pub const STOMP_HEADERS_MAX: usize = 100;
+/// Longest header line of a STOMP frame, as sent, bytes: name and value, each byte perhaps escaped.
+pub const STOMP_HEADER_LINE_BYTES_MAX: usize = 4 * HEADER_BYTES_MAX + 8;
+/// Longest header lines of a STOMP frame together, as sent, bytes.
+pub const STOMP_HEADER_BYTES_MAX: usize = 2 * HEADERS_TOTAL_BYTES_MAX + 16 * 1024;
+/// How often the server can be heard and wants to hear STOMP clients, ms.
+pub const STOMP_HEART_BEAT_MS: u64 = 10_000;
+/// Unacknowledged messages of a STOMP subscription that names no number.
+pub const STOMP_CREDIT_DEFAULT: u32 = 1_000;
+
 /// Most subscriptions of a session.
 pub const SUBSCRIPTIONS_PER_SESSION_MAX: usize = 256;
 /// Most durable subscriptions in all.

@@ -1,8 +1,12 @@
 //! F5: the listeners. Async at the edge only: connections become sessions of the shard, bytes
 //! become commands, answers become bytes; nothing is decided here.
 
+mod carrier;
 mod config;
+mod door;
 mod listen;
+mod outbox;
+mod stomp;
 mod tcp;
 
 #[cfg(test)]

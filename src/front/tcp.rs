@@ -19,7 +19,8 @@ use tokio::time::{Instant, timeout};
 
 use self::flow::Flow;
 use self::read::{Ending, Input, read_requests};
-use self::write::{Channel, Finish, Unwritten, Work, write_all, write_answers};
+use self::write::{Channel, Finish, Work, write_all, write_answers};
+use super::outbox::Unwritten;
 use super::{FrontConfig, OpenSession};
 use crate::base::error::{ClientError, Code};
 use crate::base::limits;

@@ -8,6 +8,7 @@ mod decode;
 mod encode;
 mod escape;
 mod frame;
+pub mod session;
 mod version;
 
 pub use command::Command;

@@ -3,7 +3,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
@@ -15,7 +14,7 @@ use super::Close;
 use super::flow::{Flow, Tag};
 use crate::base::command::Outgoing;
 use crate::base::error::ClientError;
-use crate::base::limits;
+use crate::front::outbox::{Unwritten, delivery_bytes};
 use crate::shard::Outbox;
 use crate::wire::binary::{DeliverFrame, encode_answer, encode_ended, encode_goodbye};
 
@@ -56,33 +55,18 @@ pub(super) struct Channel {
 
 impl Outbox for Channel {
     fn push(&self, batch: Vec<Outgoing>) {
-        self.unwritten.0.fetch_add(delivery_bytes(&batch), Ordering::Relaxed);
+        self.unwritten.add(&batch);
         // A closed channel is a connection that is gone; its session is about to be dropped.
         let _ = self.sender.send(Work::Outgoing(batch));
     }
 
     fn is_full(&self) -> bool {
-        self.unwritten.0.load(Ordering::Relaxed) >= limits::OUTBOX_BYTES_MAX
+        self.unwritten.is_full()
     }
 
     fn closed(&self, reason: ClientError) {
         let _ = self.sender.send(Work::Closed(reason));
     }
-}
-
-/// Bytes of deliveries that wait to be written to a connection.
-#[derive(Debug, Default)]
-pub(super) struct Unwritten(AtomicUsize);
-
-/// Memory that a batch holds for its deliveries.
-fn delivery_bytes(batch: &[Outgoing]) -> usize {
-    batch
-        .iter()
-        .map(|outgoing| match outgoing {
-            Outgoing::Deliver(delivery) => size_of::<Outgoing>() + delivery.content.len(),
-            _ => 0,
-        })
-        .sum()
 }
 
 /// Frames on their way out.
@@ -184,7 +168,7 @@ pub(super) async fn write_answers(
                             output.flush(half, flow, stall).await?;
                         }
                     }
-                    unwritten.0.fetch_sub(delivery_bytes(&batch), Ordering::Relaxed);
+                    unwritten.remove(delivery_bytes(&batch));
                 }
                 Work::Finish(how) => finish = Some(how),
                 Work::Closed(reason) => {
