@@ -11,6 +11,7 @@ mod journal;
 mod root;
 mod seeds;
 mod segment;
+mod stomp;
 mod wire;
 
 pub use batch::message_batch;
@@ -20,13 +21,14 @@ pub use journal::{event, journal_frame};
 pub use root::root;
 pub use seeds::seeds;
 pub use segment::segment;
+pub use stomp::stomp;
 pub use wire::binary_protocol;
 
 /// A target: takes any bytes, tells how much of them got through.
 pub type Target = fn(&[u8]) -> usize;
 
 /// Every target by the name of its corpus.
-pub const TARGETS: [(&str, Target); 8] = [
+pub const TARGETS: [(&str, Target); 9] = [
     ("binary_protocol", binary_protocol),
     ("checkpoint", checkpoint),
     ("engine", engine),
@@ -35,4 +37,5 @@ pub const TARGETS: [(&str, Target); 8] = [
     ("message_batch", message_batch),
     ("root", root),
     ("segment", segment),
+    ("stomp", stomp),
 ];

@@ -39,6 +39,9 @@ pub fn seeds() -> Vec<Seed> {
         ("event", "checkpoint", events(&checkpoint())),
         ("root", "runs", super::root::seed(5)),
         ("root", "empty", super::root::seed(0)),
+        ("stomp", "one_of_each_1.0", super::stomp::seed("1.0", 255, 0)),
+        ("stomp", "one_of_each_1.1", super::stomp::seed("1.1", 7, 2)),
+        ("stomp", "one_of_each_1.2", super::stomp::seed("1.2", 31, 4)),
         ("message_batch", "plain", batch(&[Message::new("one"), Message::new("")])),
         ("message_batch", "full", batch(&messages())),
     ];

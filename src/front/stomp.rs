@@ -3,18 +3,22 @@
 //! The reading and the writing side are futures of one task. They share the session under a lock that is
 //! never waited for, because the task does one thing at a time.
 
+use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::carrier::{Carrier, Closing, Greeting, Reader, Writer};
+use super::carrier::{Carrier, Closing, Greeting, Reader, Serve, Writer};
 use super::door::Door;
+use super::listen::{Protocol, serve_protocol};
 use super::outbox::{Unwritten, delivery_bytes};
 use super::{FrontConfig, OpenSession, Submit};
 use crate::base::command::Outgoing;
@@ -28,12 +32,65 @@ const BATCHES: usize = 32;
 const PIECES_PER_TURN: u32 = 16;
 
 /// What all STOMP connections of a server have in common.
-pub(crate) struct Shared {
-    pub(crate) open: OpenSession,
-    pub(crate) config: Arc<FrontConfig>,
-    pub(crate) settings: Arc<Settings>,
-    pub(crate) door: Door,
+struct Shared {
+    open: OpenSession,
+    config: FrontConfig,
+    settings: Arc<Settings>,
+    door: Door,
 }
+
+/// How STOMP connections are served, whatever carries them.
+pub(crate) fn stomp(open: OpenSession, config: &FrontConfig) -> Serve {
+    let settings = Settings {
+        connect_timeout_ms: u64::try_from(config.hello_timeout.as_millis()).unwrap_or(u64::MAX),
+        ..Settings::default()
+    };
+    let shared = Arc::new(Shared {
+        open,
+        config: config.clone(),
+        settings: Arc::new(settings),
+        door: Door::new(config.tokens.clone()),
+    });
+    Arc::new(move |carrier, greeting| {
+        let shared = Arc::clone(&shared);
+        Box::pin(async move { serve_carrier(carrier, greeting, &shared).await })
+    })
+}
+
+/// Serves STOMP over plain TCP on `listener` until `shutdown` completes.
+///
+/// Then nothing more is accepted and nothing more is read; what was asked is answered within
+/// [`FrontConfig::drain`], every client is told goodbye, and the connections are closed.
+pub(crate) async fn serve_stomp(
+    listener: TcpListener,
+    stomp: Serve,
+    config: FrontConfig,
+    shutdown: impl Future<Output = ()>,
+) {
+    let connections = Protocol {
+        serve: Box::new(move |stream, stopping| {
+            let Ok(peer) = stream.peer_addr() else { return Box::pin(std::future::ready(())) };
+            let greeting = Greeting { token: None, basic: false, peer, stopping };
+            stomp(Carrier::tcp(stream), greeting)
+        }),
+        refuse: Box::new(|stream| Box::pin(refuse(stream))),
+    };
+    serve_protocol(listener, connections, &config, shutdown).await;
+}
+
+/// Tells a connection that there are too many.
+async fn refuse(stream: TcpStream) {
+    let now = Moment::default();
+    let mut session = Session::new(Arc::default(), "", now);
+    session.end(Code::TooManyConnections.into());
+    let mut writer = Carrier::tcp(stream).writer;
+    if writer.write(&session.take_frames(now), REFUSAL_STALL).await.is_ok() {
+        writer.close(Closing::Protocol).await;
+    }
+}
+
+/// Longest the refusal of a connection may take.
+const REFUSAL_STALL: Duration = Duration::from_millis(500);
 
 /// What goes from the shard to a connection.
 enum Said {
@@ -198,7 +255,7 @@ impl Talk<'_> {
             let rest = async {
                 match deadline {
                     Some(ms) => {
-                        sleep_until(self.began + std::time::Duration::from_millis(ms)).await
+                        sleep_until(self.began + Duration::from_millis(ms)).await
                     }
                     None => std::future::pending().await,
                 }
@@ -231,21 +288,19 @@ impl Talk<'_> {
 }
 
 /// Serves one connection to its end.
-pub(crate) async fn serve(
-    mut carrier: Carrier,
-    greeting: Greeting,
-    shared: &Shared,
-    mut stopping: watch::Receiver<bool>,
-) {
-    let began = Instant::now();
+async fn serve_carrier(mut carrier: Carrier, greeting: Greeting, shared: &Shared) {
     let (sender, receiver) = unbounded_channel();
     let unwritten = Arc::new(Unwritten::default());
     let channel = Channel { sender, unwritten: Arc::clone(&unwritten) };
-    let session = Session::new(Arc::clone(&shared.settings), &session_name(), Moment::default());
+    let mut session = Session::new(Arc::clone(&shared.settings), &session_name(), Moment::default());
+    if !carrier.writer.carries(&NOT_TEXT) {
+        session.write_text_only();
+    }
+    let mut stopping = greeting.stopping.clone();
     let talk = Talk {
         shared,
         greeting: &greeting,
-        began,
+        began: Instant::now(),
         inner: Mutex::new(Inner { session, submit: None, channel: Some(channel) }),
         wake: Notify::new(),
         room: Notify::new(),
@@ -263,10 +318,15 @@ pub(crate) async fn serve(
             }
         }
     };
+    // Who was told that the server stops did nothing wrong.
+    let closing = closing.map(|how| if *stopping.borrow() { Closing::GoingAway } else { how });
     if let Some(closing) = closing {
         carrier.writer.close(closing).await;
     }
 }
+
+/// Nothing that is text.
+const NOT_TEXT: [u8; 1] = [0xff];
 
 /// Waits until the server is told to stop, or is gone.
 async fn stopped(stopping: &mut watch::Receiver<bool>) {

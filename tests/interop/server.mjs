@@ -17,7 +17,7 @@ export async function serve(...more) {
   const start = async (http = "127.0.0.1:0", stomp = "127.0.0.1:0") => {
     const process_ = spawn(
       BINARY,
-      ["serve", "--json", "--listen", "127.0.0.1:0", "--http-listen", http, "--stomp-listen", stomp, "--data-dir", data, ...more],
+      ["serve", "--json", "--listen", "127.0.0.1:0", "--http", http, "--stomp", stomp, "--data-dir", data, ...more],
       { stdio: ["ignore", "pipe", "inherit"] },
     );
     for await (const line of createInterface({ input: process_.stdout })) {

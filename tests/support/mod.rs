@@ -11,6 +11,8 @@ pub(crate) struct Server {
     child: Child,
     /// `ip:port` of the binary protocol.
     pub(crate) address: String,
+    /// `ip:port` of STOMP over TCP.
+    pub(crate) stomp: String,
 }
 
 impl Server {
@@ -45,8 +47,12 @@ impl Server {
         std::thread::spawn(move || std::io::copy(&mut stderr, &mut std::io::sink()));
         let ready: serde_json::Value =
             serde_json::from_str(&line).map_err(|error| error.to_string())?;
-        let address = ready["listening"]["binary"].as_str().ok_or("no address")?.to_string();
-        Ok(Self { child, address })
+        let listening = |what: &str| {
+            let address = ready["listening"][what].as_str().ok_or("no address")?;
+            Ok::<_, String>(address.to_string())
+        };
+        let (address, stomp) = (listening("binary")?, listening("stomp")?);
+        Ok(Self { child, address, stomp })
     }
 
     /// SIGKILL, and wait until it is gone.

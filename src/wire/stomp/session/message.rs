@@ -1,5 +1,7 @@
 //! MESSAGE frames, written from what the engine hands over without taking it apart.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
 use super::subscriptions::{AckMode, Subscription};
@@ -10,8 +12,9 @@ use crate::wire::stomp::encode::{end, header, number};
 use crate::wire::stomp::{Command, Version};
 
 /// Headers that the server says of a message. What a producer says under these names is not passed on.
-pub(super) const OURS: [&str; 9] = [
+pub(super) const OURS: [&str; 10] = [
     "ack",
+    "body-encoding",
     "content-length",
     "delivery-attempt",
     "destination",
@@ -22,10 +25,17 @@ pub(super) const OURS: [&str; 9] = [
     "subscription",
 ];
 
-/// Writes a message as a frame for a subscription.
-pub(super) fn encode(delivery: &Delivery, to: &Subscription, version: Version) -> Bytes {
+/// Writes a message as a frame for a subscription. With `text_only`, a body that is no UTF-8 is in base 64,
+/// and the header `body-encoding` says so.
+pub(super) fn encode(
+    delivery: &Delivery,
+    to: &Subscription,
+    version: Version,
+    text_only: bool,
+) -> Bytes {
     let (key, headers) = content::key_and_headers(&delivery.content);
     let body = content::body(&delivery.content);
+    let encoded = (text_only && std::str::from_utf8(body).is_err()).then(|| STANDARD.encode(body));
     let mut out = Vec::with_capacity(delivery.content.len() + 320);
     out.extend_from_slice(Command::Message.word().as_bytes());
     out.push(b'\n');
@@ -59,7 +69,10 @@ pub(super) fn encode(delivery: &Delivery, to: &Subscription, version: Version) -
     for (name, value) in headers.filter(|(name, _)| !OURS.contains(name)) {
         header(name, value, false, version, &mut out);
     }
-    end(body, true, &mut out);
+    if encoded.is_some() {
+        line("body-encoding:", "base64", &mut out);
+    }
+    end(encoded.as_ref().map_or(body, String::as_bytes), true, &mut out);
     out.into()
 }
 

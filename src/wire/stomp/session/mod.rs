@@ -131,6 +131,8 @@ pub struct Session {
     /// The same of frames that were taken.
     writing: Vec<(u32, MessageId)>,
     ignored: u64,
+    /// What carries the session carries text only.
+    text_only: bool,
 }
 
 impl Session {
@@ -158,7 +160,13 @@ impl Session {
             unwritten: Vec::new(),
             writing: Vec::new(),
             ignored: 0,
+            text_only: false,
         }
+    }
+
+    /// What carries the session carries UTF-8 only: a body that is none is written in base 64.
+    pub fn write_text_only(&mut self) {
+        self.text_only = true;
     }
 
     /// The client sent something.
@@ -185,7 +193,7 @@ impl Session {
                 if matches!(self.stage, Stage::Ended(_)) {
                     return;
                 }
-                self.frames.push(message::encode(&delivery, subscription, self.version));
+                self.frames.push(message::encode(&delivery, subscription, self.version, self.text_only));
                 if subscription.mode == AckMode::Auto {
                     self.unwritten.push((number, delivery.id));
                 } else {

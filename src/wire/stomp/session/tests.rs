@@ -794,6 +794,24 @@ fn bodies_are_bytes() {
     assert_eq!(content.body, body.as_bytes());
 }
 
+/// Over what carries text only, no byte of a body is lost: one that is no text is in base 64, and says so.
+#[test]
+fn bodies_that_are_no_text_are_carried_as_text() {
+    let mut rig = Rig::open(Version::V12);
+    rig.session.write_text_only();
+    let number = rig.subscribe("id:s\ndestination:/queue/a");
+    for (body, expected, encoding) in
+        [(&b"\xff\0"[..], &b"/wA="[..], Some("base64")), (b"text", b"text", None)]
+    {
+        let mut content = Vec::new();
+        Content::of_body(body).encode(&mut content).unwrap();
+        let delivery = Delivery { content: content.into(), ..delivery(number, 1, 1) };
+        rig.hear(Outgoing::Deliver(delivery));
+        let message = rig.frame();
+        assert_eq!((&message.body[..], message.get("body-encoding")), (expected, encoding));
+    }
+}
+
 const SCRIPT: &str = "CONNECT\naccept-version:1.1,1.2\nheart-beat:0,0\n\n\0\n\
     SUBSCRIBE\nid:0\ndestination:/queue/a\nack:client\n\n\0\
     SEND\ndestination:/queue/a\nreceipt:1\nx\\cy:z\n\nhello\0\r\n\
