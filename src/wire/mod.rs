@@ -2,3 +2,5 @@
 //! bytes in, requests out, answers in, bytes out.
 
 pub mod binary;
+pub mod sockjs;
+pub mod websocket;
