@@ -1,7 +1,10 @@
 //! F5: the listeners. Async at the edge only: connections become sessions of the shard, bytes
 //! become commands, answers become bytes; nothing is decided here.
 
+#[cfg_attr(not(test), allow(dead_code, reason = "the STOMP sessions it carries come next"))]
+mod carrier;
 mod config;
+mod http;
 mod listen;
 mod tcp;
 
@@ -16,7 +19,8 @@ use crate::base::command::Command;
 use crate::base::error::ClientError;
 use crate::shard::Outbox;
 
-pub use config::FrontConfig;
+pub use config::{FrontConfig, HttpConfig};
+pub(crate) use http::serve_http;
 pub use listen::{bind, serve};
 
 #[cfg(test)]

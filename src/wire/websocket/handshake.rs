@@ -10,8 +10,9 @@ const MAGIC: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /// The newest STOMP among the sub-protocols offered, in whatever order they are: old clients begin with
 /// the oldest. `None` when there is none; then none is named in the answer.
-pub fn choose_protocol<'a>(offers: impl Iterator<Item = &'a str> + Clone) -> Option<&'static str> {
-    PROTOCOLS.into_iter().find(|known| offers.clone().any(|offer| offer == *known))
+pub fn choose_protocol<'a>(offers: impl Iterator<Item = &'a str>) -> Option<&'static str> {
+    let known = offers.filter_map(|offer| PROTOCOLS.iter().position(|known| *known == offer));
+    known.min().and_then(|newest| PROTOCOLS.get(newest).copied())
 }
 
 /// The proof that the key of a client was read by a server that knows WebSocket; `None` when the key
