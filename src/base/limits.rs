@@ -70,6 +70,33 @@ pub const STOMP_HEADER_BYTES_MAX: usize = 2 * HEADERS_TOTAL_BYTES_MAX + 16 * 102
 pub const STOMP_HEART_BEAT_MS: u64 = 10_000;
 /// Unacknowledged messages of a STOMP subscription that names no number.
 pub const STOMP_CREDIT_DEFAULT: u32 = 1_000;
+/// Longest head of an HTTP request, bytes.
+pub const HTTP_HEADER_BYTES_MAX: usize = 16 * 1024;
+/// Most header lines of an HTTP request.
+pub const HTTP_HEADERS_MAX: usize = 64;
+/// How long the head of an HTTP request may take to come, ms; also the longest pause between two.
+pub const HTTP_HEADER_TIMEOUT_MS: u64 = 30_000;
+/// Longest body of an HTTP request, bytes: the longest message, with room for JSON around it.
+pub const HTTP_BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bodies of HTTP requests in memory at once, bytes; beyond it requests are told to come again.
+pub const HTTP_BODIES_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// How long the body of an HTTP request may take to come, ms.
+pub const HTTP_BODY_TIMEOUT_MS: u64 = 30_000;
+/// A peer of a WebSocket that is silent for so long is pinged, ms.
+pub const WEBSOCKET_PING_MS: u64 = 30_000;
+/// Most SockJS sessions that are carried by requests.
+pub const SOCKJS_SESSIONS_MAX: usize = 4_096;
+/// Longest name of a SockJS session, bytes.
+pub const SOCKJS_SESSION_ID_BYTES_MAX: usize = 64;
+/// What a SockJS session that is carried by requests keeps, bytes each way; one request or one frame
+/// always passes.
+pub const SOCKJS_BUFFER_BYTES_MAX: usize = 128 * 1024;
+/// Size at which an answer of `xhr_streaming` ends, bytes: browsers keep all of it.
+pub const SOCKJS_STREAM_BYTES: usize = 128 * 1024;
+/// Time between the heart-beats of SockJS, ms: proxies end what is silent for longer.
+pub const SOCKJS_HEARTBEAT_MS: u64 = 25_000;
+/// A SockJS session without a request to receive ends after this, ms.
+pub const SOCKJS_DISCONNECT_MS: u64 = 5_000;
 
 /// Most subscriptions of a session.
 pub const SUBSCRIPTIONS_PER_SESSION_MAX: usize = 256;
@@ -217,6 +244,9 @@ const _: () = {
     assert!(PURGE_IN_FLIGHT_MAX * 8 + 64 < FRAME_BYTES_MAX);
     assert!(STORE_VALUE_BYTES_MAX > CONTENT_BYTES_MAX + 64 * 1024);
     assert!(BODY_BYTES_MAX < SUBSCRIPTION_BYTES_IN_FLIGHT_MAX);
+    assert!(CONTENT_BYTES_MAX * 3 < HTTP_BODY_BYTES_MAX);
+    assert!(HTTP_BODIES_BYTES_MAX < u32::MAX as usize && HTTP_HEADER_BYTES_MAX >= 8192);
+    assert!(HTTP_HEADER_BYTES_MAX > TOKEN_BYTES_MAX * 2);
     assert!(PAGE_BYTES_MAX + CONTENT_BYTES_MAX < FRAME_BYTES_MAX);
     assert!(HELLO_BYTES_MAX > TOKEN_BYTES_MAX + 2 * CLIENT_NAME_BYTES_MAX + 64);
     // The largest answers fit a frame: a batch of refusals, a batch of statuses.

@@ -7,6 +7,7 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -23,6 +24,14 @@ pub(crate) struct Config {
     pub(crate) data_dir: PathBuf,
     /// Address of the binary protocol, `HOST:PORT`.
     pub(crate) listen: String,
+    /// Address of HTTP, `HOST:PORT`; `None` when there is none.
+    pub(crate) http_listen: Option<String>,
+    /// Origins whose web pages may connect.
+    pub(crate) http_origins: Vec<String>,
+    /// Where STOMP over TCP listens, `host:port`; not at all when there is none.
+    pub(crate) stomp_listen: Option<String>,
+    /// SHA-256 of tokens that STOMP clients may come with, and whose they are.
+    pub(crate) stomp_tokens: BTreeMap<[u8; 32], String>,
     /// What an acknowledgement survives.
     pub(crate) durability: Mode,
     /// Time between syncs in the mode `interval`, ms.
@@ -63,6 +72,10 @@ impl Default for Config {
         Self {
             data_dir: "./postdate-data".into(),
             listen: "127.0.0.1:7700".into(),
+            http_listen: Some("127.0.0.1:7780".into()),
+            http_origins: Vec::new(),
+            stomp_listen: Some("127.0.0.1:61613".into()),
+            stomp_tokens: BTreeMap::new(),
             durability: Mode::Always,
             sync_interval_ms: 1_000,
             shard: ShardConfig::default(),
@@ -98,14 +111,20 @@ impl Config {
             "# The configuration of a Postdate server: postdate serve --config FILE\n\
              #\n\
              # Everything is optional. Flags win over the environment (POSTDATE_ and the name in\n\
-             # capitals, for example POSTDATE_MAX_MEMORY_MIB), which wins over this file.\n",
+             # capitals, for example POSTDATE_MEMORY_MIB), which wins over this file.\n",
         );
+        let mut section = "";
         for setting in SETTINGS {
+            let (in_section, name) = setting.name.rsplit_once('.').unwrap_or(("", setting.name));
             text.push('\n');
+            if in_section != section {
+                section = in_section;
+                text.push_str(&format!("[{section}]\n\n"));
+            }
             for line in setting.doc.lines() {
                 text.push_str(&format!("# {line}\n"));
             }
-            text.push_str(&format!("{} = {}\n", setting.name, (setting.show)(self)));
+            text.push_str(&format!("{name} = {}\n", (setting.show)(self)));
         }
         text
     }
@@ -123,10 +142,22 @@ impl Config {
             origin: at(error.span().map_or(0, |span| span.start)),
             why: error.message().to_owned(),
         })?;
+        let mut entries = Vec::new();
+        for (name, value) in table.get_ref() {
+            let section = format!("{}.", name.get_ref());
+            match value.get_ref() {
+                DeValue::Table(inner) if SETTINGS.iter().any(|s| s.name.starts_with(&section)) => {
+                    for (name, value) in inner {
+                        entries.push((format!("{section}{}", name.get_ref()), name.span(), value));
+                    }
+                }
+                _ => entries.push((name.get_ref().to_string(), name.span(), value)),
+            }
+        }
         // In order of the file, so that the first fault is the one a reader meets first.
-        let mut entries: Vec<_> = table.get_ref().iter().collect();
-        entries.sort_by_key(|(name, _)| name.span().start);
-        for (name, value) in entries {
+        entries.sort_by_key(|(_, span, _)| span.start);
+        for (name, span, value) in entries {
+            let mut list = Vec::new();
             let input = match value.get_ref() {
                 DeValue::String(text) => Input::Text(text),
                 DeValue::Integer(integer) => {
@@ -136,14 +167,21 @@ impl Config {
                 DeValue::Boolean(_) => Input::Other("a boolean"),
                 DeValue::Float(_) => Input::Other("a number with a point"),
                 DeValue::Datetime(_) => Input::Other("a date"),
-                DeValue::Array(_) => Input::Other("a list"),
+                DeValue::Array(values) => {
+                    for value in values {
+                        if let DeValue::String(text) = value.get_ref() {
+                            list.push(text.as_ref());
+                        }
+                    }
+                    let texts = list.len() == values.len();
+                    if texts { Input::List(&list) } else { Input::Other("a list of other things") }
+                }
                 DeValue::Table(_) => Input::Other("a table"),
             };
             // A bad name is shown where it stands, a bad value where the value stands.
-            let known = SETTINGS.iter().any(|setting| setting.name == name.get_ref());
-            let offset = if known { value.span().start } else { name.span().start };
-            self.apply(name.get_ref(), input)
-                .map_err(|why| ConfigError { origin: at(offset), why })?;
+            let known = SETTINGS.iter().any(|setting| setting.name == name);
+            let offset = if known { value.span().start } else { span.start };
+            self.apply(&name, input).map_err(|why| ConfigError { origin: at(offset), why })?;
         }
         Ok(())
     }
@@ -157,7 +195,8 @@ impl Config {
         read: impl Fn(&str) -> Option<String>,
     ) -> Result<(), ConfigError> {
         for setting in SETTINGS {
-            let variable = format!("POSTDATE_{}", setting.name.to_ascii_uppercase());
+            let name = setting.name.to_ascii_uppercase().replace('.', "_");
+            let variable = format!("POSTDATE_{name}");
             if let Some(value) = read(&variable) {
                 self.apply(setting.name, Input::Text(&value))
                     .map_err(|why| ConfigError { origin: Origin::Variable(variable), why })?;
@@ -194,6 +233,7 @@ impl Config {
 enum Input<'a> {
     Text(&'a str),
     Integer(i128),
+    List(&'a [&'a str]),
     /// Something no setting takes, with its name.
     Other(&'static str),
 }

@@ -1,35 +1,33 @@
 //! `postdate serve`
 
 mod limits;
+mod listeners;
 mod stop;
 
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Args;
 use serde::Serialize;
-use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::Runtime;
+use tokio::sync::watch;
 
+use self::listeners::{Bound, Listeners, Listening, Place};
 use crate::cli::config::Config;
 use crate::cli::failure::Failure;
 use crate::cli::output::{Out, count_of};
 use crate::cli::time::now_ms;
 use crate::cli::{logging, progress};
 use crate::env::{Disk, OsClock};
-use crate::front::{self, FrontConfig};
+use crate::front::{self, FrontConfig, HttpConfig};
 use crate::journal::JournalError;
 use crate::journal::home::HomeError;
 use crate::shard::{self, OpenError, Shard, ShardOptions};
 
-/// Connections that the operating system may hold for us until they are accepted.
-const BACKLOG: u32 = 1024;
-
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Settings come from flags, then from the environment (POSTDATE_LISTEN, POSTDATE_MAX_MEMORY_MIB …),
+Settings come from flags, then from the environment (POSTDATE_LISTEN, POSTDATE_MEMORY_MIB …),
 then from the file; --print-config shows all of them with their meaning, unit, default and bounds.
 
 Ctrl-C and SIGTERM stop the server in good order: it takes no more requests, answers what it has
@@ -37,7 +35,7 @@ taken, syncs, and exits with 0. A second one stops it at once; what was acknowle
 SIGUSR1 lets messages due \"at\" a time fire again after the wall clock jumped ahead and was not
 believed; without it they wait ten minutes.
 
-JSON: {listening: {binary}, data_dir} when it is ready
+JSON: {listening: {binary, http, stomp}, data_dir} when it is ready; what is off is missing
 
 Examples:
   postdate serve
@@ -55,6 +53,13 @@ pub(super) struct Serve {
     /// Address to listen on; port 0 takes a free one [default: 127.0.0.1:7700]
     #[arg(long, value_name = "HOST:PORT")]
     listen: Option<String>,
+    /// Address of HTTP (health, WebSocket, SockJS), or off; port 0 takes a free one
+    /// [default: 127.0.0.1:7780]
+    #[arg(long, value_name = "HOST:PORT")]
+    http: Option<String>,
+    /// Address of STOMP over TCP, or off; port 0 takes a free one [default: 127.0.0.1:61613]
+    #[arg(long, value_name = "HOST:PORT")]
+    stomp: Option<String>,
     /// What to do when data is damaged: strict (stop), truncate-tail or skip-damaged; the last two
     /// lose messages [default: strict]
     #[arg(long, value_name = "POLICY")]
@@ -81,30 +86,42 @@ impl Serve {
             return Ok(out.flush()?);
         }
         logging::start(&config.log).map_err(Failure::Usage)?;
-        let addresses = addresses(&config.listen)?;
-        refuse_strangers(&config.listen, &addresses, self.insecure)?;
-        limits::raise_open_files(config.max_connections);
+        let binary = Place::find("--listen", &config.listen, self.insecure)?;
+        let http = config.http_listen.as_ref();
+        let http = http.map(|listen| Place::find("--http", listen, self.insecure)).transpose()?;
+        let stomp = config.stomp_listen.as_ref();
+        let stomp = stomp.map(|listen| Place::find("--stomp", listen, self.insecure)).transpose()?;
+        let listeners = 1 + usize::from(http.is_some()) + usize::from(stomp.is_some());
+        limits::raise_open_files(config.max_connections.saturating_mul(listeners));
 
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(config.front_threads())
             .thread_name("postdate-front")
             .enable_all()
             .build()?;
-        // The port is taken before the recovery, so that a port in use is told at once; nobody is
+        // The ports are taken before the recovery, so that a port in use is told at once; nobody is
         // let in until everything is recovered.
-        let socket = bind(&addresses)?;
+        let binary = binary.bind()?;
+        let http = http.map(Place::bind).transpose()?;
+        let stomp = stomp.map(Place::bind).transpose()?;
         let started = Instant::now();
         let shard = open(&config, disk)?;
-        let listener = {
+        let listeners = {
             let _guard = runtime.enter();
-            socket.listen(BACKLOG).map_err(|error| cannot_listen(&config.listen, &error))?
+            let http = http.map(Bound::listen).transpose()?;
+            let stomp = stomp.map(Bound::listen).transpose()?;
+            Listeners { binary: binary.listen()?, http, stomp }
         };
-        let address = listener.local_addr()?;
+        let listening = listeners.addresses()?;
         // Whoever has started us may have stopped reading; the server runs all the same.
-        let _ = ready(&mut out, address, &config, &shard, started);
-        let settings =
-            FrontConfig { max_connections: config.max_connections, ..FrontConfig::new(now_ms) };
-        run_until_stopped(&runtime, listener, settings, shard)
+        let _ = ready(&mut out, &listening, &config, &shard, started);
+        let settings = FrontConfig {
+            max_connections: config.max_connections,
+            http: HttpConfig { origins: config.http_origins, ..HttpConfig::default() },
+            tokens: config.stomp_tokens,
+            ..FrontConfig::new(now_ms)
+        };
+        run_until_stopped(&runtime, listeners, settings, shard)
     }
 
     fn settings_in_force(
@@ -129,6 +146,8 @@ impl Serve {
         let flags = [
             ("--data-dir", "data_dir", &self.data_dir),
             ("--listen", "listen", &self.listen),
+            ("--http", "http.listen", &self.http),
+            ("--stomp", "stomp.listen", &self.stomp),
             ("--recovery", "recovery", &self.recovery),
             ("--log", "log", &self.log),
         ];
@@ -139,62 +158,6 @@ impl Serve {
         }
         Ok(config)
     }
-}
-
-fn addresses(listen: &str) -> Result<Vec<SocketAddr>, Failure> {
-    let found: Vec<_> = listen
-        .to_socket_addrs()
-        .map_err(|error| Failure::Failed(format!("cannot find the address {listen}: {error}")))?
-        .collect();
-    if found.is_empty() {
-        return Err(Failure::Failed(format!("the name in {listen} has no address")));
-    }
-    Ok(found)
-}
-
-/// Without authentication only this machine may come in.
-fn refuse_strangers(listen: &str, addresses: &[SocketAddr], insecure: bool) -> Result<(), Failure> {
-    if addresses.iter().all(|address| address.ip().is_loopback()) {
-        return Ok(());
-    }
-    if insecure {
-        tracing::warn!(listen, "everybody who reaches this address may read, publish and delete");
-        return Ok(());
-    }
-    Err(Failure::Usage(format!(
-        "{listen} can be reached by others, and there is no authentication yet; listen on \
-         127.0.0.1, or add --insecure when the network is trusted"
-    )))
-}
-
-/// Takes the port without letting anybody in.
-fn bind(addresses: &[SocketAddr]) -> Result<TcpSocket, Failure> {
-    let mut failure = Failure::Failed("there is no address to listen on".into());
-    for address in addresses {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
-        let bound = socket.and_then(|socket| {
-            // A port whose last connections linger is free for a restart.
-            socket.set_reuseaddr(true)?;
-            socket.bind(*address)?;
-            Ok(socket)
-        });
-        match bound {
-            Ok(socket) => return Ok(socket),
-            Err(error) => failure = cannot_listen(&address.to_string(), &error),
-        }
-    }
-    Err(failure)
-}
-
-fn cannot_listen(address: &str, error: &std::io::Error) -> Failure {
-    let advice = match error.kind() {
-        std::io::ErrorKind::AddrInUse => {
-            "; another server runs there: stop it, or choose another port with --listen"
-        }
-        std::io::ErrorKind::PermissionDenied => "; choose a port above 1023 with --listen",
-        _ => "",
-    };
-    Failure::Failed(format!("cannot listen on {address}: {error}{advice}"))
 }
 
 fn open(config: &Config, disk: Arc<dyn Disk>) -> Result<Shard, Failure> {
@@ -221,32 +184,29 @@ fn cannot_open(error: &OpenError) -> Failure {
 
 /// The line of `serve --json`.
 #[derive(Debug, Serialize)]
-struct ReadyLine {
-    listening: Listening,
+struct ReadyLine<'a> {
+    listening: &'a Listening,
     data_dir: String,
-}
-
-#[derive(Debug, Serialize)]
-struct Listening {
-    binary: String,
 }
 
 fn ready(
     out: &mut Out,
-    address: SocketAddr,
+    listening: &Listening,
     config: &Config,
     shard: &Shard,
     started: Instant,
 ) -> std::io::Result<()> {
     let data_dir = absolute(&config.data_dir);
-    let line = ReadyLine {
-        listening: Listening { binary: address.to_string() },
-        data_dir: data_dir.display().to_string(),
-    };
+    let line = ReadyLine { listening, data_dir: data_dir.display().to_string() };
+    let address = listening.binary;
     out.either(&line, || {
         let recovery = shard.recovery();
         let mut lines = vec![
             format!("Postdate {} is ready on {address}", env!("CARGO_PKG_VERSION")),
+            match listening.http {
+                Some(http) => format!("  http       http://{http}/"),
+                None => "  http       off".into(),
+            },
             format!("  data       {}", data_dir.display()),
             format!("  durability {}", config.durability.word()),
             format!(
@@ -281,7 +241,7 @@ fn absolute(path: &Path) -> PathBuf {
 /// Serves until a signal comes or the shard fails, then drains.
 fn run_until_stopped(
     runtime: &Runtime,
-    listener: TcpListener,
+    listeners: Listeners,
     settings: FrontConfig,
     shard: Shard,
 ) -> Result<(), Failure> {
@@ -294,6 +254,7 @@ fn run_until_stopped(
                 tracing::warn!(%error, "the wall clock could not be released");
             }
         })?;
+        let (stop_all, stopping) = watch::channel(false);
         let stopped = async {
             tokio::select! {
                 () = stop => {}
@@ -301,9 +262,28 @@ fn run_until_stopped(
                     tracing::error!("storage failed: telling clients and stopping");
                 }
             }
+            stop_all.send_replace(true);
         };
-        // Drains by itself, in bounded time.
-        front::serve(listener, shard.broker(), settings, stopped).await;
+        let told = || {
+            let mut stopping = stopping.clone();
+            // The sender outlives them.
+            async move { drop(stopping.wait_for(|stop| *stop).await) }
+        };
+        let binary = front::serve(listeners.binary, shard.broker(), settings.clone(), told());
+        let sessions = front::stomp(front::sessions_of(shard.broker()), &settings);
+        let stomp = async {
+            if let Some(listener) = listeners.stomp {
+                front::serve_stomp(listener, Arc::clone(&sessions), settings.clone(), told()).await;
+            }
+        };
+        let http = async {
+            if let Some(listener) = listeners.http {
+                let sessions = Arc::clone(&sessions);
+                front::serve_http(listener, settings.clone(), Some(sessions), told()).await;
+            }
+        };
+        // They drain by themselves, in bounded time.
+        tokio::join!(stopped, binary, http, stomp);
         Ok(())
     });
     let failed = shard.failed();

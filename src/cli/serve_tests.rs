@@ -21,6 +21,8 @@ fn flags_and_environment_reach_the_settings() {
         "/d",
         "--listen",
         "127.0.0.1:0",
+        "--http",
+        "off",
         "--set",
         "max_failures=3",
         "--set",
@@ -29,6 +31,7 @@ fn flags_and_environment_reach_the_settings() {
     .unwrap();
     assert_eq!(config.data_dir, Path::new("/d"));
     assert_eq!(config.listen, "127.0.0.1:0", "the flag of its own wins over --set");
+    assert_eq!(config.http_listen, None);
     assert_eq!(config.shard.max_failures, 3);
     assert_eq!(config.log, "warn");
     assert_eq!(in_force(&["--log", "debug"]).unwrap().log, "debug");
@@ -39,6 +42,7 @@ fn flags_and_environment_reach_the_settings() {
         ["--recovery", "x"],
         ["--set", "x=1"],
         ["--listen", "x"],
+        ["--http", "x"],
         ["--config", "/no/such"],
     ] {
         assert_eq!(in_force(&bad).unwrap_err().code(), 2, "{bad:?}");
@@ -48,7 +52,7 @@ fn flags_and_environment_reach_the_settings() {
 #[test]
 fn strangers_are_kept_out_unless_wanted() {
     let judge = |listen: &str, insecure| {
-        refuse_strangers(listen, &addresses(listen).unwrap(), insecure).map_err(|e| e.code())
+        Place::find("--listen", listen, insecure).map(drop).map_err(|e| e.code())
     };
     assert_eq!(judge("127.0.0.1:7700", false), Ok(()));
     assert_eq!(judge("127.9.9.9:0", false), Ok(()));
@@ -62,18 +66,23 @@ fn strangers_are_kept_out_unless_wanted() {
 #[test]
 fn a_port_in_use_is_told_with_advice() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let failure = bind(&[taken.local_addr().unwrap()]).unwrap_err();
-    assert!(failure.message().unwrap().contains("--listen"), "{failure:?}");
+    let address = taken.local_addr().unwrap().to_string();
+    let failure = Place::find("--http", &address, false).unwrap().bind().unwrap_err();
+    assert!(failure.message().unwrap().contains("--http"), "{failure:?}");
 }
 
 #[test]
 fn the_ready_line_is_the_contract() {
-    let line = ReadyLine {
-        listening: Listening { binary: "127.0.0.1:7700".into() },
-        data_dir: "/d".into(),
+    let address = |text: &str| text.parse().unwrap();
+    let mut listening =
+        Listening { binary: address("127.0.0.1:7700"), http: Some(address("[::1]:7780")) };
+    let told = |listening: &Listening| {
+        serde_json::to_string(&ReadyLine { listening, data_dir: "/d".into() }).unwrap()
     };
     assert_eq!(
-        serde_json::to_string(&line).unwrap(),
-        r#"{"listening":{"binary":"127.0.0.1:7700"},"data_dir":"/d"}"#
+        told(&listening),
+        r#"{"listening":{"binary":"127.0.0.1:7700","http":"[::1]:7780"},"data_dir":"/d"}"#
     );
+    listening.http = None;
+    assert_eq!(told(&listening), r#"{"listening":{"binary":"127.0.0.1:7700"},"data_dir":"/d"}"#);
 }

@@ -1,12 +1,13 @@
-//! Settings of the TCP listener.
+//! Settings of the listeners.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::limits;
 
-/// Settings of the TCP listener. The defaults are those of [`limits`].
+/// Settings of a listener. The defaults are those of [`limits`].
 #[derive(Clone)]
 pub struct FrontConfig {
     /// Most connections at once; one more is told error 7 and closed.
@@ -23,6 +24,42 @@ pub struct FrontConfig {
     pub write_stall: Duration,
     /// How long an ending connection waits for what is still unanswered.
     pub drain: Duration,
+    /// What is for HTTP only.
+    pub http: HttpConfig,
+    /// For STOMP only: SHA-256 of each token, and the user it stands for. Without any, everybody may
+    /// connect under any name.
+    pub tokens: BTreeMap<[u8; 32], String>,
+}
+
+/// Settings of HTTP, WebSocket and SockJS. The defaults are those of [`limits`].
+#[derive(Debug, Clone)]
+pub struct HttpConfig {
+    /// Origins whose web pages may connect, as `https://example.com`; `*` is all of them. Pages of the
+    /// host that they connect to, and of this machine, always may.
+    pub origins: Vec<String>,
+    /// How long the head of a request may take to come, and a connection may be silent before it.
+    pub header_timeout: Duration,
+    /// How long the body of a request may take to come.
+    pub body_timeout: Duration,
+    /// A peer of a WebSocket that is silent for so long is pinged; the third time it is given up.
+    pub ping_every: Duration,
+    /// Time between the heart-beats of SockJS.
+    pub sockjs_heartbeat: Duration,
+    /// A SockJS session without a request to receive ends after this.
+    pub sockjs_disconnect: Duration,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self {
+            origins: Vec::new(),
+            header_timeout: Duration::from_millis(limits::HTTP_HEADER_TIMEOUT_MS),
+            body_timeout: Duration::from_millis(limits::HTTP_BODY_TIMEOUT_MS),
+            ping_every: Duration::from_millis(limits::WEBSOCKET_PING_MS),
+            sockjs_heartbeat: Duration::from_millis(limits::SOCKJS_HEARTBEAT_MS),
+            sockjs_disconnect: Duration::from_millis(limits::SOCKJS_DISCONNECT_MS),
+        }
+    }
 }
 
 impl FrontConfig {
@@ -37,6 +74,8 @@ impl FrontConfig {
             idle_timeout: Duration::from_millis(limits::IDLE_TIMEOUT_MS),
             write_stall: Duration::from_millis(limits::WRITE_STALL_MS),
             drain: Duration::from_millis(limits::DRAIN_MS),
+            http: HttpConfig::default(),
+            tokens: BTreeMap::new(),
         }
     }
 }
@@ -50,6 +89,8 @@ impl fmt::Debug for FrontConfig {
             .field("idle_timeout", &self.idle_timeout)
             .field("write_stall", &self.write_stall)
             .field("drain", &self.drain)
+            .field("http", &self.http)
+            .field("tokens", &self.tokens.len())
             .finish_non_exhaustive()
     }
 }

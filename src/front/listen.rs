@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
-use super::{FrontConfig, OpenSession, Submit, tcp};
+use super::{FrontConfig, OpenSession, sessions_of, tcp};
 use crate::shard::Broker;
 
 /// Connections that are being told that there are too many, at once. Accepting waits beyond it.
@@ -48,12 +48,7 @@ pub async fn serve(
     config: FrontConfig,
     shutdown: impl Future<Output = ()>,
 ) {
-    let open: OpenSession = Arc::new(move |outbox| {
-        let session = broker.session(outbox)?;
-        let submit: Submit = Box::new(move |requests| session.submit(requests));
-        Ok(submit)
-    });
-    serve_sessions(listener, open, config, shutdown).await;
+    serve_sessions(listener, sessions_of(broker), config, shutdown).await;
 }
 
 pub(crate) async fn serve_sessions(
@@ -62,7 +57,36 @@ pub(crate) async fn serve_sessions(
     config: FrontConfig,
     shutdown: impl Future<Output = ()>,
 ) {
-    let config = Arc::new(config);
+    let shared = Arc::new(config.clone());
+    let binary = Protocol {
+        serve: Box::new(move |stream, stopping| {
+            let (open, config) = (Arc::clone(&open), Arc::clone(&shared));
+            Box::pin(tcp::serve_connection(stream, open, config, stopping))
+        }),
+        refuse: Box::new(|stream| Box::pin(tcp::refuse_connection(stream))),
+    };
+    serve_protocol(listener, binary, &config, shutdown).await;
+}
+
+type Served = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// What is done with the connections of a listener.
+pub(crate) struct Protocol {
+    /// Serves one to its end. The second argument turns true when the server stops: it is to end then,
+    /// within [`FrontConfig::drain`].
+    pub(crate) serve: Box<dyn Fn(TcpStream, watch::Receiver<bool>) -> Served + Send>,
+    /// Tells one that there are too many.
+    pub(crate) refuse: Box<dyn Fn(TcpStream) -> Served + Send>,
+}
+
+/// Accepts connections and has them served, within [`FrontConfig::max_connections`], until `shutdown`
+/// completes and all have ended or were cut off.
+pub(crate) async fn serve_protocol(
+    listener: TcpListener,
+    protocol: Protocol,
+    config: &FrontConfig,
+    shutdown: impl Future<Output = ()>,
+) {
     let connections = Arc::new(Semaphore::new(config.max_connections));
     let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
     let (stop, stopping) = watch::channel(false);
@@ -97,17 +121,17 @@ pub(crate) async fn serve_sessions(
         match Arc::clone(&connections).try_acquire_owned() {
             Ok(place) => {
                 drop(refusal);
-                let (open, config) = (Arc::clone(&open), Arc::clone(&config));
-                let stopping = stopping.clone();
+                let served = (protocol.serve)(stream, stopping.clone());
                 tasks.spawn(async move {
-                    tcp::serve_connection(stream, open, config, stopping).await;
+                    served.await;
                     drop(place);
                 });
             }
             Err(_) => {
                 tracing::warn!(max = config.max_connections, "too many connections, one refused");
+                let refused = (protocol.refuse)(stream);
                 tasks.spawn(async move {
-                    tcp::refuse_connection(stream).await;
+                    refused.await;
                     drop(refusal);
                 });
             }

@@ -4,6 +4,7 @@
 mod carrier;
 mod config;
 mod door;
+mod http;
 mod listen;
 mod outbox;
 mod stomp;
@@ -18,13 +19,24 @@ use std::sync::Arc;
 
 use crate::base::command::Command;
 use crate::base::error::ClientError;
-use crate::shard::Outbox;
+use crate::shard::{Broker, Outbox};
 
-pub use config::FrontConfig;
+pub use config::{FrontConfig, HttpConfig};
+pub(crate) use http::serve_http;
 pub use listen::{bind, serve};
+pub(crate) use stomp::{serve_stomp, stomp};
 
 #[cfg(test)]
 pub(crate) use listen::serve_sessions;
+
+/// Opens sessions of a shard.
+pub(crate) fn sessions_of(broker: Broker) -> OpenSession {
+    Arc::new(move |outbox| {
+        let session = broker.session(outbox)?;
+        let submit: Submit = Box::new(move |requests| session.submit(requests));
+        Ok(submit)
+    })
+}
 
 /// Hands tagged requests to one session; dropping it ends the session.
 pub(crate) type Submit = Box<dyn Fn(Vec<(u64, Command)>) -> Result<(), ClientError> + Send>;

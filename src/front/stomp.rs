@@ -163,8 +163,14 @@ impl Talk<'_> {
                 Ok(user)
             });
             match opened {
-                Ok(user) => inner.session.admit(&user, now),
-                Err(error) => inner.session.turn_away(error),
+                Ok(user) => {
+                    tracing::debug!(peer = %self.greeting.peer, user, "connected");
+                    inner.session.admit(&user, now);
+                }
+                Err(error) => {
+                    tracing::debug!(peer = %self.greeting.peer, %error, "turned away");
+                    inner.session.turn_away(error);
+                }
             }
         }
         let commands = inner.session.take_commands();

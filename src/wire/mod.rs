@@ -2,4 +2,6 @@
 //! bytes in, requests out, answers in, bytes out.
 
 pub mod binary;
+pub mod sockjs;
 pub mod stomp;
+pub mod websocket;

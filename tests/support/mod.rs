@@ -24,7 +24,15 @@ impl Server {
     /// The same; what the server said on standard error when it refused to start.
     pub(crate) fn try_start(data_dir: &Path, extra: &[&str]) -> Result<Self, String> {
         let mut child = Command::new(env!("CARGO_BIN_EXE_postdate"))
-            .args(["serve", "--json", "--listen", "127.0.0.1:0", "--data-dir"])
+            .args([
+                "serve",
+                "--json",
+                "--listen",
+                "127.0.0.1:0",
+                "--http",
+                "127.0.0.1:0",
+                "--data-dir",
+            ])
             .arg(data_dir)
             .args(extra)
             .stdout(Stdio::piped())

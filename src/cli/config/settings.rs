@@ -1,5 +1,6 @@
 //! The table of settings.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use super::{Config, Input, Mode};
@@ -12,7 +13,8 @@ const MIB: u64 = 1024 * 1024;
 
 /// One setting.
 pub(super) struct Setting {
-    /// Its name in a file; the environment has it in capitals behind `POSTDATE_`.
+    /// Its name in a file, behind that of its section and a point if it has one. The environment has it
+    /// in capitals behind `POSTDATE_`, with `_` for the point. Sections come last.
     pub(super) name: &'static str,
     /// Meaning, unit, default, bounds.
     pub(super) doc: &'static str,
@@ -40,12 +42,7 @@ pub(super) const SETTINGS: &[Setting] = &[
               taken, unless serve is given --insecure: there is no authentication yet.\n\
               Default: \"127.0.0.1:7700\".",
         set: |config, input| {
-            let value = text(input, "an address")?;
-            let port = value.rsplit_once(':').filter(|(host, _)| !host.is_empty());
-            if port.is_none_or(|(_, port)| port.parse::<u16>().is_err()) {
-                return Err(format!("`{value}` is not HOST:PORT, for example 127.0.0.1:7700"));
-            }
-            config.listen = value.to_owned();
+            config.listen = address(text(input, "an address")?)?;
             Ok(())
         },
         show: |config| quoted(&config.listen),
@@ -244,6 +241,69 @@ pub(super) const SETTINGS: &[Setting] = &[
         },
         show: |config| quoted(&config.log),
     },
+    Setting {
+        name: "http.listen",
+        doc: "Address of HTTP, for health, WebSocket and SockJS, host and port; port 0 takes a free one,\n\
+              \"off\" none at all. As with listen, only loopback is taken without --insecure.\n\
+              Default: \"127.0.0.1:7780\".",
+        set: |config, input| {
+            config.http_listen = match text(input, "an address, or off")? {
+                "off" => None,
+                value => Some(address(value)?),
+            };
+            Ok(())
+        },
+        show: |config| quoted(config.http_listen.as_deref().unwrap_or("off")),
+    },
+    Setting {
+        name: "http.origins",
+        doc: "Origins whose web pages may connect with WebSocket and SockJS, as in\n\
+              [\"https://shop.example\"]; \"*\" is all of them. In the environment and in flags they stand\n\
+              with commas between them. Pages from this machine always may, and pages of the host that they\n\
+              connect to; but where a proxy on this machine hands requests on, list the host by its name.\n\
+              Default: [].",
+        set: |config, input| {
+            config.http_origins = origins(input)?;
+            Ok(())
+        },
+        show: |config| {
+            let all: Vec<_> = config.http_origins.iter().map(|origin| quoted(origin)).collect();
+            format!("[{}]", all.join(", "))
+        },
+    },
+    Setting {
+        name: "stomp.listen",
+        doc: "Address of STOMP over TCP, host and port; port 0 takes a free one, \"off\" none at all. As with\n\
+              listen, only loopback is taken without --insecure.\n\
+              Default: \"127.0.0.1:61613\".",
+        set: |config, input| {
+            config.stomp_listen = match text(input, "an address, or off")? {
+                "off" => None,
+                value => Some(address(value)?),
+            };
+            Ok(())
+        },
+        show: |config| quoted(config.stomp_listen.as_deref().unwrap_or("off")),
+    },
+    Setting {
+        name: "stomp.tokens",
+        doc: "Tokens that STOMP clients may come with, each as the user's name, a colon, and the SHA-256 of the\n\
+              token in hexadecimal digits (printf %s TOKEN | sha256sum). With any, STOMP takes nobody\n\
+              without one; the binary protocol asks for none yet.\n\
+              Default: [].",
+        set: |config, input| {
+            config.stomp_tokens = tokens(input)?;
+            Ok(())
+        },
+        show: |config| {
+            let shown = |(hash, user): (&[u8; 32], &String)| {
+                let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+                quoted(&format!("{user}:{hash}"))
+            };
+            let all: Vec<_> = config.stomp_tokens.iter().map(shown).collect();
+            format!("[{}]", all.join(", "))
+        },
+    },
 ];
 
 // The bounds written in the texts above.
@@ -261,8 +321,65 @@ fn text<'a>(input: Input<'a>, wanted: &str) -> Result<&'a str, String> {
         Input::Integer(number) => {
             Err(format!("{number} is a number; it takes {wanted}, in quotes"))
         }
+        Input::List(_) => Err(format!("is a list; it takes {wanted}, in quotes")),
         Input::Other(kind) => Err(format!("is {kind}; it takes {wanted}, in quotes")),
     }
+}
+
+/// `HOST:PORT`.
+fn address(value: &str) -> Result<String, String> {
+    let port = value.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+    if port.is_none_or(|(_, port)| port.parse::<u16>().is_err()) {
+        return Err(format!("`{value}` is not HOST:PORT, for example 127.0.0.1:7700"));
+    }
+    Ok(value.to_owned())
+}
+
+/// `USER:HASH`, many of them.
+fn tokens(input: Input<'_>) -> Result<BTreeMap<[u8; 32], String>, String> {
+    let mut tokens = BTreeMap::new();
+    for given in list(input, "tokens such as alice:9f86d0…")? {
+        let parts = given.rsplit_once(':').filter(|(user, _)| !user.is_empty());
+        let read = parts.and_then(|(user, hash)| Some((hash_of(hash)?, user)));
+        let (hash, user) = read.ok_or_else(|| {
+            format!("`{given}` is no token; write USER:HASH, the hash in 64 hexadecimal digits")
+        })?;
+        tokens.insert(hash, user.to_owned());
+    }
+    Ok(tokens)
+}
+
+fn hash_of(digits: &str) -> Option<[u8; 32]> {
+    let mut hash = [0; 32];
+    let ascii = digits.len() == 64 && digits.is_ascii();
+    for (at, byte) in hash.iter_mut().enumerate().filter(|_| ascii) {
+        *byte = u8::from_str_radix(&digits[2 * at..2 * at + 2], 16).ok()?;
+    }
+    ascii.then_some(hash)
+}
+
+/// A list of texts: in the environment and in flags with commas between them.
+fn list<'a>(input: Input<'a>, wanted: &str) -> Result<Vec<&'a str>, String> {
+    Ok(match input {
+        Input::List(list) => list.to_vec(),
+        Input::Text("") => Vec::new(),
+        Input::Text(text) => text.split(',').map(str::trim).collect(),
+        Input::Integer(number) => return Err(format!("{number} is a number; it takes {wanted}")),
+        Input::Other(kind) => return Err(format!("is {kind}; it takes {wanted}")),
+    })
+}
+
+fn origins(input: Input<'_>) -> Result<Vec<String>, String> {
+    let wanted = "origins such as https://shop.example, or *";
+    let given = list(input, wanted)?;
+    for origin in &given {
+        let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
+        let is_host = |host: &str| !host.is_empty() && !host.contains(['/', ' ', ',', '@', '*']);
+        if *origin != "*" && !host.is_some_and(is_host) {
+            return Err(format!("`{origin}` is no origin; it takes {wanted}"));
+        }
+    }
+    Ok(given.into_iter().map(str::to_owned).collect())
 }
 
 fn integer(input: Input<'_>, bounds: RangeInclusive<u64>) -> Result<u64, String> {
@@ -274,6 +391,7 @@ fn integer(input: Input<'_>, bounds: RangeInclusive<u64>) -> Result<u64, String>
         Input::Text(text) => {
             text.trim().parse().map_err(|_| format!("`{text}` is not {wanted}"))?
         }
+        Input::List(_) => return Err(format!("is a list; it takes {wanted}")),
         Input::Other(kind) => return Err(format!("is {kind}; it takes {wanted}")),
     };
     match u64::try_from(number) {
@@ -288,6 +406,7 @@ fn duration(input: Input<'_>, bounds: RangeInclusive<u64>) -> Result<u64, String
     let ms = match input {
         Input::Integer(number) => u64::try_from(number).ok(),
         Input::Text(text) => Some(duration_ms(text)?),
+        Input::List(_) => return Err(format!("is a list; it takes {wanted}")),
         Input::Other(kind) => return Err(format!("is {kind}; it takes {wanted}")),
     };
     ms.filter(|ms| bounds.contains(ms))

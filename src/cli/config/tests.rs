@@ -33,7 +33,8 @@ fn what_is_printed_reads_back() {
          journal_tail_mib = 3\ndisk_reserve_mib = 0\nmax_connections = 1\n\
          max_destinations = 7\ntopic_max_messages = 8\ntopic_max_bytes = 2_000_000\n\
          topic_max_age = \"1h30m\"\nack_timeout = 100\nmax_failures = 1\nfront_threads = 3\n\
-         log = \"warn,postdate::front=debug\"\n",
+         log = \"warn,postdate::front=debug\"\n[http]\nlisten = \"[::1]:0\"\n\
+         origins = [\"https://a.example\", 'http://b.example:8080']\n",
     )
     .unwrap();
     assert_eq!(read(&config.to_toml()).unwrap(), config);
@@ -45,6 +46,11 @@ fn what_is_printed_reads_back() {
     assert_eq!(config.shard.topic_age_ms, 5_400_000);
     assert_eq!(config.shard.ack_timeout_ms, 100);
     assert_eq!(config.front_threads(), 3);
+    assert_eq!(config.http_listen.as_deref(), Some("[::1]:0"));
+    assert_eq!(config.http_origins, ["https://a.example", "http://b.example:8080"]);
+    let off = read("http.listen = \"off\"\nhttp.origins = \"*\"\n").unwrap();
+    assert_eq!((off.http_listen.as_deref(), off.http_origins.len()), (None, 1));
+    assert_eq!(read(&off.to_toml()).unwrap(), off);
     assert!(Config::default().front_threads() >= 1);
 }
 
@@ -100,6 +106,14 @@ fn bad_values_name_their_field_and_line() {
         ("log", "\"loud=\""),
         ("log", "3"),
         ("log", "{ level = 3 }"),
+        ("http.listen", "\"7780\""),
+        ("http.listen", "\"\""),
+        ("http.listen", "[\"127.0.0.1:1\"]"),
+        ("http.origins", "1"),
+        ("http.origins", "[1]"),
+        ("http.origins", "[\"a.example\"]"),
+        ("http.origins", "[\"https://a.example/\"]"),
+        ("http.origins", "[\"https://\"]"),
     ];
     for setting in SETTINGS {
         assert!(bad.iter().any(|(name, _)| *name == setting.name), "{} is untested", setting.name);
@@ -122,6 +136,8 @@ fn what_is_not_known_or_not_toml_is_refused_with_its_line() {
     };
     assert_eq!(line("\nmax_conections = 1\n"), 2);
     assert_eq!(line("max_failures = 1\n\n[shard]\nx = 1\n"), 3);
+    assert_eq!(line("max_failures = 1\n\n[http]\nx = 1\n"), 4);
+    assert_eq!(line("http = 1\n"), 1);
     assert_eq!(line("max_failures = 1\nlisten = \n"), 2);
     assert_eq!(line("max_failures = 1\nmax_failures = 2\n"), 2);
     assert_eq!(line("zebra = 1\nmax_failures = 0\n"), 1, "the first fault of the file");
@@ -137,12 +153,14 @@ fn flags_win_over_environment_over_file() {
     let environment = |name: &str| match name {
         "POSTDATE_MAX_FAILURES" => Some("3".to_owned()),
         "POSTDATE_LISTEN" => Some("[::1]:2".to_owned()),
+        "POSTDATE_HTTP_ORIGINS" => Some("http://a.example, https://b.example".to_owned()),
         _ => None,
     };
     config.apply_environment(environment).unwrap();
     config.apply_flag("--listen", "listen", "[::1]:3").unwrap();
     assert_eq!(config.shard.max_failures, 3);
     assert_eq!(config.listen, "[::1]:3");
+    assert_eq!(config.http_origins, ["http://a.example", "https://b.example"]);
     assert_eq!(config.log, "warn");
 
     let error = config

@@ -67,7 +67,17 @@ impl Server {
         let (said, log) = (start.home.join("said"), start.home.join("log"));
         let child = Command::new(program)
             .args(first)
-            .args(["serve", "--json", "--log", "warn", "--listen", "127.0.0.1:0", "--data-dir"])
+            .args([
+                "serve",
+                "--json",
+                "--log",
+                "warn",
+                "--listen",
+                "127.0.0.1:0",
+                "--http",
+                "127.0.0.1:0",
+                "--data-dir",
+            ])
             .arg(start.data)
             .args(start.settings.iter().flat_map(|setting| ["--set", setting]))
             .envs(start.wall.into_iter().flat_map(FakeWall::environment))

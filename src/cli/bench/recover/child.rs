@@ -34,7 +34,16 @@ impl Child {
             Failure::Failed(format!("cannot start a server of this binary: {error}"))
         };
         let mut command = Command::new(std::env::current_exe().map_err(cannot)?);
-        command.args(["serve", "--json", "--listen", "127.0.0.1:0", "--log", "warn"]);
+        command.args([
+            "serve",
+            "--json",
+            "--listen",
+            "127.0.0.1:0",
+            "--http",
+            "127.0.0.1:0",
+            "--log",
+            "warn",
+        ]);
         command.arg("--data-dir").arg(data_dir);
         for setting in settings {
             command.args(["--set", setting]);
