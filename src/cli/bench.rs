@@ -20,6 +20,7 @@ mod publish;
 mod recover;
 mod report;
 mod spike;
+mod stomp;
 
 use std::time::{Duration, Instant};
 
@@ -46,6 +47,8 @@ Examples:
   postdate bench deliver --rate 10000 --delay 5s
   postdate bench cancel --messages 1000000
   postdate bench spike --messages 1000000
+  postdate bench fanout --connections 10000
+  postdate bench stomp --connections 4
   postdate bench recover --data-dir /tmp/bench --messages 1000000")]
 pub(super) struct Bench {
     #[command(subcommand)]
@@ -62,6 +65,10 @@ enum Workload {
     Cancel(cancel::Cancel),
     /// Many messages due in one second: time to drain them, lateness
     Spike(spike::Spike),
+    /// Many STOMP subscribers of one topic: memory, connect rate, time to reach them all
+    Fanout(stomp::Fanout),
+    /// Send, deliver and acknowledge over STOMP: throughput, lateness
+    Stomp(stomp::Stomp),
     /// Kill a server that holds many messages: time until it acknowledges again
     Recover(recover::Recover),
 }
@@ -73,6 +80,8 @@ impl Bench {
             Workload::Deliver(workload) => workload.load.threads.run(workload.run(out)),
             Workload::Cancel(workload) => workload.load.threads.run(workload.run(out)),
             Workload::Spike(workload) => workload.load.threads.run(workload.run(out)),
+            Workload::Fanout(workload) => Threads { threads: 1 }.run(workload.run(out)),
+            Workload::Stomp(workload) => workload.threads.run(workload.run(out)),
             Workload::Recover(workload) => workload.load.threads.run(workload.run(out)),
         }
     }

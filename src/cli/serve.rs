@@ -13,6 +13,7 @@ use serde::Serialize;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
+pub(super) use self::limits::raise_open_files;
 use self::listeners::{Bound, Listeners, Listening, Place};
 use crate::cli::config::Config;
 use crate::cli::failure::Failure;
@@ -92,7 +93,7 @@ impl Serve {
         let stomp = config.stomp_listen.as_ref();
         let stomp = stomp.map(|listen| Place::find("--stomp", listen, self.insecure)).transpose()?;
         let listeners = 1 + usize::from(http.is_some()) + usize::from(stomp.is_some());
-        limits::raise_open_files(config.max_connections.saturating_mul(listeners));
+        raise_open_files(config.max_connections.saturating_mul(listeners));
 
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(config.front_threads())

@@ -6,7 +6,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 const OWN_FILES: u64 = 64;
 
 /// Raises the number of open files to what is allowed; says so when it is too few.
-pub(super) fn raise_open_files(max_connections: usize) {
+pub(in crate::cli) fn raise_open_files(max_connections: usize) {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     let now = match setrlimit(Resource::Nofile, raised) {
