@@ -81,9 +81,9 @@ impl Engine {
             }
             Event::TopicAcknowledged { subscription, from, to } => {
                 if let Some(durable) = self.durables.get_mut(&subscription) {
-                    let topic = self.destinations.get(durable.destination.0 as usize);
+                    let topic = self.destinations.get(durable.destination);
                     // Gaps that retention has dropped would stay for ever.
-                    if let Some(Some(destination)) = topic {
+                    if let Some(destination) = topic {
                         durable.cursor.raise(destination.topic.first_offset);
                     }
                     durable.cursor.add(from, to);
@@ -104,12 +104,8 @@ impl Engine {
     pub(super) fn add_destination(&mut self, id: DestinationId, name: &str) {
         let kind = destination::kind_of(name).unwrap_or(Kind::Queue);
         let name: Arc<str> = name.into();
-        let at = id.0 as usize;
-        if self.destinations.len() <= at {
-            self.destinations.resize_with(at + 1, || None);
-        }
-        let new = Box::new(Destination::new(id, name.clone(), kind));
-        if let Some(before) = self.destinations[at].replace(new) {
+        let new = Destination::new(id, name.clone(), kind);
+        if let Some(before) = self.destinations.insert(new) {
             self.small.take(before.counted);
         }
         self.names.insert(name.clone(), id);
@@ -125,9 +121,7 @@ impl Engine {
     }
 
     fn apply_deleted(&mut self, id: DestinationId) {
-        let Some(gone) = self.destinations.get_mut(id.0 as usize).and_then(Option::take) else {
-            return;
-        };
+        let Some(gone) = self.destinations.remove(id) else { return };
         self.last_named = None;
         self.names.remove(&gone.name);
         self.small.take(gone.counted);

@@ -65,8 +65,8 @@ impl Engine {
         if let Some(session) = self.sessions.get_mut(&session.0) {
             session.subscriptions.insert(wish.subscription, slot);
         }
-        if let (Some(Some(destination)), Some(subscription)) =
-            (self.destinations.get_mut(id.0 as usize), self.slots.get_mut(slot))
+        if let (Some(destination), Some(subscription)) =
+            (self.destinations.get_mut(id), self.slots.get_mut(slot))
         {
             destination.subscribers.push(slot);
             if queue {
@@ -239,7 +239,7 @@ impl Engine {
                 durable.handed = reader.hand_over();
             }
         }
-        if let Some(Some(destination)) = self.destinations.get_mut(id.0 as usize) {
+        if let Some(destination) = self.destinations.get_mut(id) {
             destination.subscribers.retain(|other| *other != slot);
             destination.waiting.retain(|other| *other != slot);
             destination.in_flight -= held;
@@ -262,7 +262,7 @@ impl Engine {
             let Some(subscription) = self.slots.get_mut(slot) else { continue };
             subscription.paused = paused;
             let id = subscription.destination;
-            let Some(Some(destination)) = self.destinations.get_mut(id.0 as usize) else {
+            let Some(destination) = self.destinations.get_mut(id) else {
                 continue;
             };
             if paused {

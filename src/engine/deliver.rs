@@ -9,7 +9,8 @@ use crate::base::lifecycle::State;
 use crate::base::stored::Want;
 
 use super::Engine;
-use super::destination::{Destination, Head};
+use super::destination::Destination;
+use super::queue::Head;
 use super::messages::{Entry, SlotId};
 use super::subscription::{Deadline, Out, Role, Subscription};
 use super::thaw::Ahead;
@@ -50,7 +51,7 @@ impl Engine {
     fn serve_queue(&mut self, id: DestinationId, turn: usize, sink: &mut dyn EventSink) -> usize {
         let mut used = 0;
         while used < turn {
-            let Some(Some(destination)) = self.destinations.get_mut(id.0 as usize) else { break };
+            let Some(destination) = self.destinations.get_mut(id) else { break };
             if destination.waiting.is_empty() {
                 break;
             }
@@ -92,7 +93,7 @@ impl Engine {
 
     /// Hands one queue message to the consumer whose turn it is.
     fn lease(&mut self, id: DestinationId, sequence: u64) {
-        let Some(Some(destination)) = self.destinations.get_mut(id.0 as usize) else { return };
+        let Some(destination) = self.destinations.get_mut(id) else { return };
         let Some(slot) = destination.waiting.pop_front() else { return };
         let Some(entry) = self.messages.get_mut(sequence) else { return };
         let Some(subscription) = self.slots.get_mut(slot) else { return };
@@ -150,7 +151,7 @@ impl Engine {
 
     /// Gives a topic subscription its next message. `false` when there is none for it now.
     fn serve_reader(&mut self, id: DestinationId, slot: SlotId, sink: &mut dyn EventSink) -> bool {
-        let Some(Some(destination)) = self.destinations.get(id.0 as usize) else { return false };
+        let Some(destination) = self.destinations.get(id) else { return false };
         let topic = &destination.topic;
         let Some(subscription) = self.slots.get_mut(slot) else { return false };
         if !subscription.has_credit() {
@@ -315,7 +316,7 @@ impl Engine {
 
     /// Frees the consumer that held a queue message.
     pub(super) fn end_lease(&mut self, entry: &Entry) {
-        let Some(Some(destination)) = self.destinations.get_mut(entry.destination.0 as usize)
+        let Some(destination) = self.destinations.get_mut(entry.destination)
         else {
             return;
         };
@@ -332,7 +333,7 @@ impl Engine {
     pub(super) fn take_back(&mut self, sequence: u64) {
         let Some(entry) = self.messages.get(sequence).cloned() else { return };
         self.end_lease(&entry);
-        let Some(Some(destination)) = self.destinations.get_mut(entry.destination.0 as usize)
+        let Some(destination) = self.destinations.get_mut(entry.destination)
         else {
             return;
         };
@@ -361,7 +362,7 @@ impl Engine {
 
     /// Drops stale sequences from a queue's lanes when they outweigh what is ready.
     pub(super) fn clean_lanes(&mut self, id: DestinationId) {
-        let Some(Some(destination)) = self.destinations.get_mut(id.0 as usize) else { return };
+        let Some(destination) = self.destinations.get_mut(id) else { return };
         if destination.queue.len() > 2 * destination.ready + 1024 {
             let messages = &self.messages;
             destination.queue.retain(|sequence| {

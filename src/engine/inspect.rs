@@ -158,7 +158,7 @@ impl Engine {
         let mut scheduled = 0;
         let mut ready = 0;
         let mut in_flight = 0;
-        for destination in self.destinations.iter().flatten() {
+        for destination in self.destinations.iter() {
             scheduled += destination.scheduled;
             ready += destination.ready;
             in_flight += destination.in_flight;

@@ -21,6 +21,7 @@ mod cursor;
 mod dedup;
 mod deliver;
 mod destination;
+mod destinations;
 mod dump;
 mod fire;
 mod freeze;
@@ -28,6 +29,7 @@ mod frozen;
 mod inspect;
 mod messages;
 mod publish;
+mod queue;
 mod restore;
 mod schedule;
 mod small;
@@ -51,6 +53,7 @@ use crate::base::time::{Now, Pace};
 use control::Sweep;
 use dedup::Dedup;
 use destination::Destination;
+use destinations::Destinations;
 use freeze::Freezing;
 use messages::{Messages, NumberMap, Outcomes, SlotId, Tombs};
 use small::Small;
@@ -59,6 +62,7 @@ use thaw::{Found, Portions, Shown};
 use wheels::Wheels;
 
 pub use alive::{Alive, ReadyPlace};
+pub use destinations::Kinds;
 pub use fire::Fired;
 pub use freeze::Remains;
 pub use frozen::{Frozen, Row, TopicChunk};
@@ -113,8 +117,7 @@ pub struct Engine {
     outcomes: Outcomes,
     dedup: Dedup,
     names: BTreeMap<Arc<str>, DestinationId>,
-    /// By number; a deleted one leaves a hole, numbers are never reused.
-    destinations: Vec<Option<Box<Destination>>>,
+    destinations: Destinations,
     /// The destination named last: most batches go where the one before went.
     last_named: Option<(Arc<str>, DestinationId)>,
     durables: BTreeMap<u32, Durable>,
@@ -175,7 +178,7 @@ impl Engine {
             outcomes: Outcomes::new(limits::OUTCOMES_REMEMBERED),
             dedup: Dedup::new(limits::DEDUP_ENTRIES_HARD_MAX),
             names: BTreeMap::new(),
-            destinations: Vec::new(),
+            destinations: Destinations::default(),
             last_named: None,
             durables: BTreeMap::new(),
             durable_names: BTreeMap::new(),
@@ -348,14 +351,14 @@ impl Engine {
     /// Live messages, in memory and in the store.
     #[must_use]
     pub fn messages(&self) -> u64 {
-        let all = self.destinations.iter().flatten();
+        let all = self.destinations.iter();
         all.map(|d| d.scheduled + d.ready + if d.kind.is_queue() { d.in_flight } else { 0 }).sum()
     }
 
     /// Scheduled and ready messages, wherever they lie. Walks the destinations.
     #[must_use]
     pub fn waiting(&self) -> (u64, u64) {
-        let all = self.destinations.iter().flatten();
+        let all = self.destinations.iter();
         all.fold((0, 0), |(scheduled, ready), d| (scheduled + d.scheduled, ready + d.ready))
     }
 
@@ -389,16 +392,16 @@ impl Engine {
     }
 
     fn destination(&self, id: DestinationId) -> Option<&Destination> {
-        self.destinations.get(id.0 as usize)?.as_deref()
+        self.destinations.get(id)
     }
 
     fn destination_mut(&mut self, id: DestinationId) -> Option<&mut Destination> {
-        self.destinations.get_mut(id.0 as usize)?.as_deref_mut()
+        self.destinations.get_mut(id)
     }
 
     /// Puts a destination on the list of those with something to deliver.
     fn activate(&mut self, id: DestinationId) {
-        if let Some(Some(destination)) = self.destinations.get_mut(id.0 as usize)
+        if let Some(destination) = self.destinations.get_mut(id)
             && !destination.active
             && !destination.subscribers.is_empty()
         {

@@ -181,11 +181,13 @@ impl Engine {
         name: &str,
         sink: &mut dyn EventSink,
     ) -> Result<DestinationId, ClientError> {
-        if self.names.len() >= self.config.max_destinations {
+        // The last numbers are for dead letters, which come without being asked for.
+        let last_numbers = self.destinations.numbers_left() as usize <= self.config.max_destinations;
+        if self.names.len() >= self.config.max_destinations || last_numbers {
             return Err(Code::TooManyDestinations.into());
         }
         self.check_small_for_destination(name)?;
-        let id = DestinationId(self.destinations.len() as u32);
+        let id = DestinationId(self.destinations.next());
         self.emit(&Event::DestinationCreated { destination: id, name }, sink);
         Ok(id)
     }
@@ -201,7 +203,7 @@ impl Engine {
         match self.names.get(name.as_str()) {
             Some(id) => *id,
             None => {
-                let id = DestinationId(self.destinations.len() as u32);
+                let id = DestinationId(self.destinations.next());
                 self.emit(&Event::DestinationCreated { destination: id, name: &name }, sink);
                 id
             }

@@ -108,7 +108,7 @@ impl Engine {
     /// Counts a destination again that may have grown or shrunk.
     pub(super) fn recount(&mut self, id: DestinationId) {
         let counted = self.lanes_counted_with_queue(id);
-        if let Some(Some(destination)) = self.destinations.get_mut(id.0 as usize) {
+        if let Some(destination) = self.destinations.get_mut(id) {
             let mut now = destination.small();
             now.growth = now.growth.saturating_sub(counted * LANE_BYTES);
             self.small.replace(std::mem::replace(&mut destination.counted, now), now);

@@ -28,7 +28,7 @@ pub(super) fn check(engine: &Engine, below: &SimStore) {
     counters(engine, below);
     small_state(engine);
     for (id, destination) in
-        engine.destinations.iter().flatten().map(|destination| (destination.id, destination))
+        engine.destinations.iter().map(|destination| (destination.id, destination))
     {
         let queued = engine.active.iter().filter(|active| **active == id).count();
         assert_eq!(queued, usize::from(destination.active), "its place among the active ones");
@@ -66,10 +66,10 @@ fn small_state(engine: &Engine) {
         counted <= base + growth,
         "{counted} bytes of small state, {base} and {growth} counted"
     );
-    let destinations = engine.destinations.iter().flatten().map(|d| d.counted);
+    let destinations = engine.destinations.iter().map(|d| d.counted);
     let durables = engine.durables.values().map(|durable| durable.counted);
     assert_eq!(engine.small, Small::sum(destinations.chain(durables)));
-    for queue in engine.destinations.iter().flatten().filter(|d| d.kind == Kind::Queue) {
+    for queue in engine.destinations.iter().filter(|d| d.kind == Kind::Queue) {
         let dead = destination::dead_letter_name(&queue.name);
         assert_eq!(queue.has_dead_letters, engine.names.contains_key(dead.as_str()));
     }
@@ -101,7 +101,7 @@ fn counters(engine: &Engine, below: &SimStore) {
             Place::Ready { .. } => count.ready += 1,
         }
     }
-    for destination in engine.destinations.iter().flatten() {
+    for destination in engine.destinations.iter() {
         let mut found = counts.remove(&destination.id).unwrap_or_default();
         for slot in &destination.subscribers {
             if let Role::Reader(reader) = &engine.slots.get(*slot).unwrap().role {

@@ -601,7 +601,7 @@ impl Walk {
         }
         let stats: BTreeMap<_, _> = self.rig.engine.stats().into_iter().collect();
         assert_eq!((stats["scheduled"], stats["in_flight"]), (0, 0));
-        for destination in self.rig.engine.destinations.iter().flatten() {
+        for destination in self.rig.engine.destinations.iter() {
             let kept = if destination.kind.is_queue() { 0 } else { destination.ready };
             assert_eq!(destination.ready, kept, "left in {}", destination.name);
         }
