@@ -89,6 +89,7 @@ fn run(mut engine: Engine, store: &SimStore) {
             ack_timeout_ms: 1_000,
             durable: Bytes::new(),
             start: StartAt::Earliest,
+            shared: false,
         };
         engine.execute(SESSION, 1, Command::Subscribe(wish), None, &mut sink);
     }

@@ -11,8 +11,8 @@ use crate::base::limits;
 
 use super::Engine;
 use super::destination::Destination;
-use super::queue::Head;
 use super::messages::Entry;
+use super::queue::Head;
 
 /// Between two looks at all queues for messages past their age, ms.
 const SWEEP_EVERY_MS: u64 = 60_000;

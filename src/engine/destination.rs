@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use crate::base::destination::Kind;
 use crate::base::event::Control;
-use crate::base::id::DestinationId;
+use crate::base::id::{DestinationId, SessionId};
 use crate::base::lifecycle::State;
 
+use super::cursor::Cursor;
 use super::messages::SlotId;
 use super::queue::Queue;
 use super::small::Small;
@@ -34,6 +35,10 @@ pub(super) struct Destination {
     pub(super) waiting: VecDeque<SlotId>,
     /// It stands in the engine's list of destinations with something to do.
     pub(super) active: bool,
+    /// Whose temporary queue it is; soft.
+    pub(super) owner: Option<SessionId>,
+    /// An inbox: what its user has acknowledged, by whatever session.
+    pub(super) acknowledged: Option<Box<Cursor>>,
     /// A queue whose dead letters have a destination.
     pub(super) has_dead_letters: bool,
     /// Its part of the engine's count of small state.
@@ -55,6 +60,8 @@ impl Destination {
             subscribers: Vec::new(),
             waiting: VecDeque::new(),
             active: false,
+            owner: None,
+            acknowledged: (kind == Kind::Inbox).then(|| Box::new(Cursor::at(1))),
             has_dead_letters: false,
             counted: Small::default(),
         }

@@ -30,6 +30,7 @@ impl Engine {
                 ready: d.ready + in_flight,
                 control: d.control,
             });
+            d.tell_acknowledged(&mut |event| sink.record(event));
         }
         self.dump_durables(&mut |event| sink.record(event));
         self.dump_messages(below, sink);

@@ -206,6 +206,7 @@ impl Engine {
                     encode(&lane, &mut out);
                 }
             }
+            d.tell_acknowledged(&mut |event| encode(event, &mut out));
             for chunk in &d.topic.chunks {
                 let Chunk { end, bytes, since_mono_ms } = *chunk;
                 let chunk = Event::ChunkRestored { destination: d.id, end, bytes, since_mono_ms };

@@ -146,6 +146,7 @@ impl Engine {
             in_flight: d.in_flight,
             consumers: d.subscribers.len() as u64,
             next_offset: if d.kind.is_queue() { 0 } else { d.topic.next_offset() },
+            unread: d.unread(),
             paused: d.control.paused,
             max_messages: d.control.max_messages,
             max_age_ms: d.control.max_age_ms,

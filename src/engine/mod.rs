@@ -26,6 +26,7 @@ mod dump;
 mod fire;
 mod freeze;
 mod frozen;
+mod inbox;
 mod inspect;
 mod messages;
 mod publish;
@@ -34,6 +35,7 @@ mod restore;
 mod schedule;
 mod small;
 mod subscription;
+mod temporary;
 mod thaw;
 mod topic;
 mod wheels;
@@ -71,6 +73,8 @@ pub use frozen::{Frozen, Row, TopicChunk};
 #[derive(Debug, Default)]
 struct Session {
     subscriptions: BTreeMap<u32, SlotId>,
+    /// The temporary queues it owns.
+    temporary: Vec<DestinationId>,
     out: Vec<Outgoing>,
     /// It is handed no deliveries for now.
     paused: bool,
@@ -128,6 +132,8 @@ pub struct Engine {
     dirty: Vec<SessionId>,
     /// Destinations that may have something to deliver.
     active: VecDeque<DestinationId>,
+    /// Temporary queues that were there at the start.
+    ownerless: Vec<DestinationId>,
     /// Topics that grew since retention last looked at them, or were left with too much by it.
     grown: Vec<DestinationId>,
     /// When topics are next swept for old messages, ms.
@@ -186,6 +192,7 @@ impl Engine {
             sessions: NumberMap::default(),
             dirty: Vec::new(),
             active: VecDeque::new(),
+            ownerless: Vec::new(),
             grown: Vec::new(),
             next_sweep_mono_ms: 0,
             sweep: Sweep::default(),
@@ -252,7 +259,9 @@ impl Engine {
                 self.fetch(&destination, offset, limit)
             }
             Command::ListDestinations { after, limit } => Ok(self.list_destinations(&after, limit)),
-            Command::CreateDestination { name } => self.create_destination(&name, refuse_new, sink),
+            Command::CreateDestination { name } => {
+                self.create_destination(session, &name, refuse_new, sink)
+            }
             Command::DeleteDestination { name } => self.delete_destination(&name, sink),
             Command::DescribeDestination { name } => self.find_destination(&name).and_then(|id| {
                 let info = self.describe(id).ok_or(Code::DestinationNotFound)?;
@@ -294,6 +303,7 @@ impl Engine {
     pub fn has_work(&self) -> bool {
         !self.active.is_empty()
             || !self.grown.is_empty()
+            || !self.ownerless.is_empty()
             || !self.wants.is_empty()
             || self.sweep.under_way()
     }

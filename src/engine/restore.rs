@@ -8,6 +8,7 @@ use crate::base::id::{DestinationId, Key, MessageId};
 use crate::base::lifecycle::State;
 use crate::base::limits;
 
+use super::destination::Destination;
 use super::messages::Entry;
 use super::topic::{CHUNKS_MAX, CHUNKS_MIN, Chunk};
 use super::{Engine, Totals};
@@ -130,6 +131,9 @@ impl Engine {
     /// had fired before may have been delivered before.
     pub fn finish_replay(&mut self) {
         let all = self.destinations.ids();
+        let owned = |d: &&Destination| d.kind.is_owned();
+        self.ownerless =
+            self.destinations.in_order().into_iter().filter(owned).map(|d| d.id).collect();
         for id in &all {
             self.give_back_handed(*id);
         }

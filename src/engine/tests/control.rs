@@ -310,8 +310,7 @@ fn dead_letters_are_purged_like_any_queue() {
     // In replay the message still stands in the lane it died from, and must not go with that one.
     assert_eq!(purged(&mut rig, Q, true), (0, 0));
     rig.publish(Q, Message::new("y"));
-    rig.engine.close_session(A);
-    rig.engine.open_session(A);
+    rig.vanish(A);
     assert_eq!(purged(&mut rig, Q, true), (1, 0));
     rig.restart(0);
     assert_eq!(rig.state(id), State::Dead);
