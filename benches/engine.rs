@@ -88,6 +88,7 @@ fn deliver(c: &mut Criterion) {
                     ack_timeout_ms: 0,
                     durable: Bytes::new(),
                     start: StartAt::Latest,
+                    shared: false,
                 };
                 engine.execute(SESSION, 0, Command::Subscribe(wish), None, &mut sink);
                 (engine, (0..rounds).map(|r| produce(r, false)).collect::<Vec<_>>())

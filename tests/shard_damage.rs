@@ -90,6 +90,7 @@ impl Life {
             ack_timeout_ms: 0,
             durable: Bytes::new(),
             start: StartAt::Earliest,
+            shared: false,
         }));
     }
 }

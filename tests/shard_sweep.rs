@@ -318,6 +318,7 @@ impl World {
                 ack_timeout_ms: 0,
                 durable: Bytes::new(),
                 start: StartAt::Earliest,
+                shared: false,
             };
             life.session.submit(vec![(0, Command::Subscribe(wish))]).unwrap();
         }

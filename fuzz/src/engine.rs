@@ -168,9 +168,11 @@ fn subscribe(input: &mut Input<'_>) -> Command {
         durable: Bytes::from_static([&b""[..], b"d", b"e"][usize::from(input.u8() % 3)]),
         start: match input.u8() % 4 {
             0 => StartAt::Latest,
-            1 | 2 => StartAt::Earliest,
+            1 => StartAt::Earliest,
+            2 => StartAt::Unread,
             _ => StartAt::Offset(u64::from(input.u8())),
         },
+        shared: input.u8() % 4 == 3,
     })
 }
 

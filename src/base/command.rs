@@ -15,7 +15,7 @@ use crate::base::message::{Delay, MessageBatch};
 pub enum Command {
     /// Publish messages to one destination, now or later.
     Produce {
-        /// Destination name; created when it does not exist.
+        /// Destination name; created when it does not exist, save temporary queues.
         destination: Bytes,
         /// The messages.
         batch: MessageBatch,
@@ -50,7 +50,8 @@ pub enum Command {
         subscription: u32,
         /// At least one id.
         ids: Vec<MessageId>,
-        /// Also everything this subscription was delivered before each id.
+        /// Also everything this subscription was delivered before each id, or this consumer, if it shares
+        /// it.
         cumulative: bool,
     },
     /// Reject deliveries.
@@ -141,8 +142,11 @@ pub enum Command {
 /// Where a new subscription of a topic begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum StartAt {
-    /// Messages that arrive from now on.
+    /// Of an inbox: what its user has not acknowledged, by whatever session. Of a topic: as
+    /// [`Self::Latest`].
     #[default]
+    Unread,
+    /// Messages that arrive from now on.
     Latest,
     /// Everything the topic still keeps.
     Earliest,
@@ -155,7 +159,8 @@ pub enum StartAt {
 pub struct Subscribe {
     /// Number chosen by the session, at least 1.
     pub subscription: u32,
-    /// Destination name; created when it does not exist.
+    /// Destination name; created when it does not exist. A temporary queue that comes to be by it belongs to
+    /// the session, and nobody else may subscribe to it.
     pub destination: Bytes,
     /// Most unacknowledged messages at once.
     pub credit: u32,
@@ -165,6 +170,8 @@ pub struct Subscribe {
     pub durable: Bytes,
     /// Where a new subscription begins; a durable one that exists goes on where it was.
     pub start: StartAt,
+    /// Share the durable subscription with others that do: each message goes to one of them.
+    pub shared: bool,
 }
 
 /// The answer to one command.
@@ -289,8 +296,10 @@ pub struct DestinationInfo {
     pub in_flight: u64,
     /// Subscriptions attached now.
     pub consumers: u64,
-    /// Topics: the next offset; queues: 0.
+    /// Topics and inboxes: the next offset; queues: 0.
     pub next_offset: u64,
+    /// Inboxes: messages kept that the user has not acknowledged; others: 0.
+    pub unread: u64,
     /// Nothing of it is handed to consumers.
     pub paused: bool,
     /// Most messages it holds, scheduled ones included; 0 as many as come.

@@ -176,6 +176,11 @@ pub enum Event<'a> {
         /// The dead letter destination it moved to.
         destination: DestinationId,
     },
+    /// A queue message was given up and dropped: its queue has no dead letters.
+    GivenUp {
+        /// Which.
+        id: MessageId,
+    },
     /// A message's time to live passed, or the age that its destination allows.
     Expired {
         /// Which.
@@ -200,6 +205,18 @@ pub enum Event<'a> {
     /// A durable subscription acknowledged a run of offsets.
     TopicAcknowledged {
         /// Which.
+        subscription: u32,
+        /// First offset of the run.
+        from: u64,
+        /// Last offset of the run, included.
+        to: u64,
+    },
+    /// A user acknowledged a run of offsets of an inbox, by any session. In a checkpoint: what the
+    /// user has acknowledged.
+    InboxAcknowledged {
+        /// Which inbox.
+        destination: DestinationId,
+        /// The durable subscription that did it, and has acknowledged them too; 0: none.
         subscription: u32,
         /// First offset of the run.
         from: u64,

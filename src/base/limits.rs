@@ -104,6 +104,16 @@ pub const SUBSCRIPTIONS_PER_SESSION_MAX: usize = 256;
 pub const DURABLE_SUBSCRIPTIONS_MAX: usize = 10_000;
 /// Longest name of a durable subscription, bytes.
 pub const SUBSCRIPTION_NAME_BYTES_MAX: usize = 128;
+/// Most temporary queues of a session.
+pub const TEMPORARY_PER_SESSION_MAX: usize = 64;
+/// Most consumers that share one durable subscription.
+pub const SHARED_CONSUMERS_MAX: usize = 256;
+/// Most subscriptions with a pattern in all: each is looked at when a topic comes to be.
+pub const PATTERNS_MAX: usize = 1_024;
+/// Most topics of one subscription with a pattern.
+pub const PATTERN_TOPICS_MAX: usize = 1_024;
+/// Most topics of all of them together: what each has takes memory.
+pub const PATTERN_TOPICS_ALL_MAX: usize = 1 << 16;
 /// Highest credit: unacknowledged messages of one subscription.
 pub const CREDIT_MAX: u32 = 65_535;
 /// Most bytes in flight to one subscription; one message always passes.

@@ -10,5 +10,6 @@ pub mod id;
 pub mod lifecycle;
 pub mod limits;
 pub mod message;
+pub mod pattern;
 pub mod stored;
 pub mod time;

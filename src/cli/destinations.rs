@@ -42,7 +42,8 @@ fn show(info: &DestinationInfo) -> String {
     let texts = numbers.map(|number| number.to_string());
     let mut line = row(&info.name, [&texts[0], &texts[1], &texts[2], &texts[3]]);
     let paused = if info.paused { "paused" } else { "" };
-    for note in [paused, &show_limits(info)].into_iter().filter(|note| !note.is_empty()) {
+    let unread = if info.unread > 0 { format!("{} unread", info.unread) } else { String::new() };
+    for note in [&unread, paused, &show_limits(info)].into_iter().filter(|note| !note.is_empty()) {
         line.push_str("  ");
         line.push_str(note);
     }

@@ -70,6 +70,7 @@ fn the_json_keys_are_the_contract() {
         in_flight: 3,
         consumers: 4,
         next_offset: 5,
+        unread: 0,
         paused: true,
         max_messages: 6,
         max_age_ms: 90_000,

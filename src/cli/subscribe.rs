@@ -26,9 +26,11 @@ To see a few messages use --max N, not a pipe into head: what is printed is ackn
 Examples:
   postdate subscribe /queue/hello
   postdate subscribe /queue/hello --max 10 --json
-  postdate subscribe /topic/news --durable reader-1 --from earliest")]
+  postdate subscribe /topic/news --durable reader-1 --from earliest
+  postdate subscribe /topic/news --group archive
+  postdate subscribe /user/anna/queue/news")]
 pub(super) struct Subscribe {
-    /// Where to receive from: /queue/x or /topic/x
+    /// Where to receive from: /queue/x, /topic/x or /user/U/queue/x
     #[arg(value_name = "DEST")]
     destination: String,
     /// End after N messages, when their acknowledgements are confirmed
@@ -44,8 +46,12 @@ pub(super) struct Subscribe {
     /// Name of a durable subscription of a topic: goes on where it was
     #[arg(long, value_name = "NAME")]
     durable: Option<String>,
-    /// Where a new subscription of a topic begins: earliest, latest or an offset
-    #[arg(long, value_name = "START", value_parser = start, default_value = "latest")]
+    /// Share a durable subscription of a topic with others: each message goes to one of them
+    #[arg(long, value_name = "NAME", conflicts_with = "durable")]
+    group: Option<String>,
+    /// Where a new subscription of a topic begins: earliest, latest, an offset, or unread: what the user
+    /// of an inbox has not acknowledged (of a topic: latest)
+    #[arg(long, value_name = "START", value_parser = start, default_value = "unread")]
     from: StartAt,
     /// End when the connection is lost, instead of connecting again
     #[arg(long)]
@@ -59,10 +65,11 @@ fn start(text: &str) -> Result<StartAt, String> {
     match text {
         "earliest" => Ok(StartAt::Earliest),
         "latest" => Ok(StartAt::Latest),
+        "unread" => Ok(StartAt::Unread),
         number => number
             .parse()
             .map(StartAt::Offset)
-            .map_err(|_| "write earliest, latest or an offset".to_owned()),
+            .map_err(|_| "write earliest, latest, unread or an offset".to_owned()),
     }
 }
 
@@ -79,7 +86,8 @@ impl Subscribe {
         let client = self.server.connect_as("subscribe", !self.no_reconnect).await?;
         let options = SubscribeOptions {
             credit: self.credit(),
-            durable: self.durable.clone().unwrap_or_default(),
+            durable: self.durable.as_ref().or(self.group.as_ref()).cloned().unwrap_or_default(),
+            shared: self.group.is_some(),
             start: self.from,
             ..SubscribeOptions::new(self.destination.as_str())
         };

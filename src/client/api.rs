@@ -378,6 +378,7 @@ impl Client {
             ack_timeout_ms: options.ack_timeout.map_or(0, |timeout| whole_ms(timeout) as u64),
             durable: self.name(&options.durable)?,
             start: options.start,
+            shared: options.shared,
         };
         let (mut subscription, feed) = Subscription::new(Arc::clone(&self.handle), number);
         let (sink, answer) = oneshot::channel();

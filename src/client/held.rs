@@ -38,7 +38,9 @@ impl Held {
     /// What to ask for to go on without a gap: the oldest unacknowledged message comes first.
     pub(super) fn wish_to_resume(&self) -> Subscribe {
         let mut wish = self.wish.clone();
-        if self.is_ephemeral_topic() {
+        // An inbox remembers what its user has acknowledged, by this session, too.
+        let remembered = wish.start == StartAt::Unread && wish.destination.starts_with(b"/user/");
+        if self.is_ephemeral_topic() && !remembered {
             let oldest = self.cursor.unacknowledged.values().min().copied();
             wish.start = StartAt::Offset(oldest.unwrap_or(self.cursor.next_offset));
         }

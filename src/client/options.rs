@@ -79,8 +79,10 @@ pub struct SubscribeOptions {
     pub ack_timeout: Option<Duration>,
     /// Name of a durable topic subscription; empty for an ephemeral one. Queues need none.
     pub durable: String,
-    /// Where a new topic subscription begins.
+    /// Where a new subscription of a topic or an inbox begins.
     pub start: StartAt,
+    /// Share the durable subscription with others that do: each message goes to one of them.
+    pub shared: bool,
 }
 
 impl SubscribeOptions {
@@ -92,7 +94,8 @@ impl SubscribeOptions {
             credit: 256,
             ack_timeout: None,
             durable: String::new(),
-            start: StartAt::Latest,
+            start: StartAt::default(),
+            shared: false,
         }
     }
 }

@@ -377,6 +377,7 @@ async fn a_durable_start_is_asked_for_as_given() {
     client.produce("/topic/t", "1").await.unwrap();
     let options = SubscribeOptions {
         start: StartAt::Earliest,
+        shared: false,
         durable: "archive".into(),
         ..SubscribeOptions::new("/topic/t")
     };

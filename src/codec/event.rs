@@ -142,6 +142,12 @@ pub fn encode(event: &Event<'_>, out: &mut Vec<u8>) {
         Event::LineRestored { pace: Pace { steady_to, slow_to } } => {
             w.u8(22).u64(steady_to).u64(slow_to);
         }
+        Event::GivenUp { id } => {
+            w.u8(40).id(id);
+        }
+        Event::InboxAcknowledged { destination, subscription, from, to } => {
+            w.u8(41).u32(destination.0).u32(subscription).u64(from).u64(to);
+        }
         // 23 to 31 are left to what the storage of messages has to say.
         Event::DestinationPurged { destination, ready, scheduled, before, spared } => {
             let ready = if ready { FLAG_READY } else { 0 };
@@ -281,6 +287,13 @@ pub fn decode<'a>(rest: &mut &'a [u8]) -> Result<Event<'a>, EventError> {
             destination: r.destination()?,
             max_messages: r.u64()?,
             max_age_ms: r.u64()?,
+        },
+        40 => Event::GivenUp { id: r.id()? },
+        41 => Event::InboxAcknowledged {
+            destination: r.destination()?,
+            subscription: r.u32()?,
+            from: r.u64()?,
+            to: r.u64()?,
         },
         other => return Err(EventError::Unknown(other)),
     };

@@ -9,7 +9,7 @@ use crate::base::lifecycle::State;
 use crate::base::stored::Place;
 
 use super::messages::{Entry, SlotId};
-use super::subscription::{Deadline, Role};
+use super::subscription::{Deadline, Role, Source};
 use super::thaw::Found;
 use super::{Engine, batched};
 
@@ -106,6 +106,12 @@ impl Engine {
         let offset = self.offset_of(slot, id, state);
         let kept_from = self.kept_from(slot);
         self.raise_cursor(slot, kept_from);
+        let shared = self.is_shared(slot);
+        if let Some(offset) = offset.filter(|_| cumulative && shared) {
+            self.acknowledge_delivered_before(slot, offset, sink);
+        }
+        // What the others have is theirs.
+        let cumulative = cumulative && !shared;
         let (Some(offset), Some(cursor)) = (offset, self.cursor(slot)) else {
             return Verdict { id, done: false, state, due_ms };
         };
@@ -113,7 +119,9 @@ impl Engine {
         let from = if cumulative { cursor.floor().min(offset) } else { offset };
         // With gaps below it, one that was acknowledged by itself still stands for those before.
         let open = if cumulative { cursor.floor() <= offset } else { !cursor.contains(offset) };
-        if open && kept && self.opens_run_too_many(slot, from, offset) {
+        let too_many = self.opens_run_too_many(slot, from, offset)
+            || self.user_has_no_room(slot, from, offset);
+        if open && kept && too_many {
             // There are too many gaps before it: it comes again.
             self.totals.gaps_refused += 1;
             return Verdict { id, done: false, state, due_ms };
@@ -127,6 +135,39 @@ impl Engine {
         }
         self.totals.acknowledged += u64::from(open);
         Verdict { id, done: open, state: State::Acknowledged, due_ms: 0 }
+    }
+
+    /// Whether a subscription shares its place with others, or would.
+    fn is_shared(&self, slot: SlotId) -> bool {
+        let durable = self.durable_of(slot).and_then(|number| self.durables.get(&number));
+        durable.is_some_and(|durable| durable.shared)
+    }
+
+    /// Acknowledges what is out with one of those that share a subscription, up to an offset.
+    fn acknowledge_delivered_before(
+        &mut self,
+        slot: SlotId,
+        offset: u64,
+        sink: &mut dyn EventSink,
+    ) {
+        let Some(Role::Reader(reader)) = self.slots.get(slot).map(|s| &s.role) else { return };
+        let out: Vec<u64> = reader.out.range(..offset).map(|(offset, _)| *offset).collect();
+        let mut out = out.into_iter().peekable();
+        while let Some(from) = out.next() {
+            let (mut to, mut count) = (from, 1);
+            // Neighbours are one event; what lies between them is acknowledged already.
+            while let Some(next) = out.next_if(|next| {
+                self.cursor(slot).is_some_and(|cursor| cursor.next_gap(to + 1) == *next)
+            }) {
+                (to, count) = (next, count + 1);
+            }
+            if from >= self.kept_from(slot) && self.opens_run_too_many(slot, from, to) {
+                self.totals.gaps_refused += count;
+                continue;
+            }
+            self.totals.acknowledged += count;
+            self.acknowledge_offsets(slot, from, to, sink);
+        }
     }
 
     /// The offset of a topic message, wherever it is: in memory, looked up, or out with this
@@ -164,28 +205,49 @@ impl Engine {
         let kept_from = self.destination(destination).map_or(0, |d| d.topic.first_offset);
         let Some(subscription) = self.slots.get_mut(slot) else { return };
         let Role::Reader(reader) = &mut subscription.role else { return };
-        let mut ended = Vec::new();
-        while let Some((&offset, _)) = reader.out.range(from..=to).next() {
-            ended.extend(reader.take_out(offset));
+        let durable = reader.durable();
+        if let Source::Own(own) = &mut reader.source {
+            own.cursor.raise(kept_from);
+            own.cursor.add(from, to);
         }
-        while let Some((&offset, _)) = reader.again.range(from..=to).next() {
-            reader.again.remove(&offset);
+        if let Some((_, reading)) = reader.source.place(&mut self.durables) {
+            while let Some((&offset, _)) = reading.again.range(from..=to).next() {
+                reading.again.remove(&offset);
+            }
         }
-        let durable = reader.durable;
-        if durable.is_none() {
-            reader.cursor.raise(kept_from);
-            reader.cursor.add(from, to);
-        }
-        for out in &ended {
-            subscription.released(out.bytes);
-        }
-        if let Some(subscription) = durable {
+        // A late one may be out with another by now.
+        let group = durable.and_then(|number| self.durables.get(&number));
+        let others: Vec<SlotId> = match group.filter(|durable| durable.members.len() > 1) {
+            Some(durable) => durable.members.iter().copied().filter(|own| *own != slot).collect(),
+            None => Vec::new(),
+        };
+        let ended: u64 =
+            others.into_iter().chain([slot]).map(|slot| self.take_out(slot, from, to)).sum();
+        if self.notes_for_user(destination, from, to) {
+            let subscription = durable.unwrap_or(0);
+            self.emit(&Event::InboxAcknowledged { destination, subscription, from, to }, sink);
+        } else if let Some(subscription) = durable {
             self.emit(&Event::TopicAcknowledged { subscription, from, to }, sink);
         }
         if let Some(destination) = self.destination_mut(destination) {
-            destination.in_flight -= ended.len() as u64;
+            destination.in_flight -= ended;
         }
         self.activate(destination);
+    }
+
+    /// Ends what is out with a subscription of a run of offsets; how many that were.
+    fn take_out(&mut self, slot: SlotId, from: u64, to: u64) -> u64 {
+        let Some(subscription) = self.slots.get_mut(slot) else { return 0 };
+        let Role::Reader(reader) = &mut subscription.role else { return 0 };
+        let (mut ended, mut bytes) = (0, 0);
+        while let Some((&offset, _)) = reader.out.range(from..=to).next() {
+            if let Some(out) = reader.take_out(offset) {
+                (ended, bytes) = (ended + 1, bytes + out.bytes);
+            }
+        }
+        subscription.in_flight -= ended;
+        subscription.bytes_in_flight -= bytes;
+        u64::from(ended)
     }
 
     pub(super) fn reject(

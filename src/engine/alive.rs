@@ -51,7 +51,7 @@ impl Engine {
     pub(super) fn alive_below(&self, open: &[(u64, Entry)]) -> Alive {
         let mut alive = Alive::default();
         let last_position = self.next_position - 1;
-        for d in self.destinations.iter().flatten() {
+        for d in self.destinations.iter() {
             alive.scheduled += d.scheduled;
             alive.ready += d.ready;
             for (lane, marks) in d.queue.all_marks() {

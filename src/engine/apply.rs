@@ -17,8 +17,7 @@ use super::Engine;
 use super::cursor::Cursor;
 use super::destination::Destination;
 use super::messages::Entry;
-use super::small::Small;
-use super::subscription::{Durable, Handed};
+use super::subscription::Durable;
 
 impl Engine {
     /// Applies one event. Events come from this engine or its journal; one that does not fit the
@@ -58,16 +57,14 @@ impl Engine {
             }
             Event::Acknowledged { id } => self.apply_finished(id, State::Acknowledged),
             Event::Expired { id } => self.apply_finished(id, State::Expired),
+            Event::GivenUp { id } => self.apply_finished(id, State::Dead),
             Event::Failed { id, reason } => self.apply_failed(id, reason),
             Event::Dead { id, destination } => self.apply_dead(id, destination),
             Event::SubscriptionCreated { subscription, destination, name, next_offset } => {
                 self.next_subscription = self.next_subscription.max(subscription + 1);
                 self.durable_names.insert((destination, name.into()), subscription);
                 let cursor = Cursor::at(next_offset);
-                let name = name.into();
-                let handed = Handed::default();
-                let (attached, counted) = (false, Small::default());
-                let durable = Durable { destination, name, cursor, attached, handed, counted };
+                let durable = Durable::new(destination, name, cursor);
                 if let Some(before) = self.durables.insert(subscription, durable) {
                     self.small.take(before.counted);
                 }
@@ -80,15 +77,11 @@ impl Engine {
                 }
             }
             Event::TopicAcknowledged { subscription, from, to } => {
-                if let Some(durable) = self.durables.get_mut(&subscription) {
-                    let topic = self.destinations.get(durable.destination.0 as usize);
-                    // Gaps that retention has dropped would stay for ever.
-                    if let Some(Some(destination)) = topic {
-                        durable.cursor.raise(destination.topic.first_offset);
-                    }
-                    durable.cursor.add(from, to);
-                }
-                self.recount_durable(subscription);
+                self.apply_acknowledged(subscription, from, to);
+            }
+            Event::InboxAcknowledged { destination, subscription, from, to } => {
+                self.apply_acknowledged_by_user(destination, from, to);
+                self.apply_acknowledged(subscription, from, to);
             }
             Event::TopicTrimmed { destination, before } => self.apply_trimmed(destination, before),
             Event::HandedOut { destination, lane, to } => {
@@ -101,15 +94,23 @@ impl Engine {
         }
     }
 
+    /// A durable subscription acknowledged a run of offsets.
+    fn apply_acknowledged(&mut self, subscription: u32, from: u64, to: u64) {
+        if let Some(durable) = self.durables.get_mut(&subscription) {
+            // Gaps that retention has dropped would stay for ever.
+            if let Some(destination) = self.destinations.get(durable.destination) {
+                durable.cursor.raise(destination.topic.first_offset);
+            }
+            durable.cursor.add(from, to);
+            self.recount_durable(subscription);
+        }
+    }
+
     pub(super) fn add_destination(&mut self, id: DestinationId, name: &str) {
         let kind = destination::kind_of(name).unwrap_or(Kind::Queue);
         let name: Arc<str> = name.into();
-        let at = id.0 as usize;
-        if self.destinations.len() <= at {
-            self.destinations.resize_with(at + 1, || None);
-        }
-        let new = Box::new(Destination::new(id, name.clone(), kind));
-        if let Some(before) = self.destinations[at].replace(new) {
+        let new = Destination::new(id, name.clone(), kind);
+        if let Some(before) = self.destinations.insert(new) {
             self.small.take(before.counted);
         }
         self.names.insert(name.clone(), id);
@@ -125,15 +126,14 @@ impl Engine {
     }
 
     fn apply_deleted(&mut self, id: DestinationId) {
-        let Some(gone) = self.destinations.get_mut(id.0 as usize).and_then(Option::take) else {
-            return;
-        };
+        let Some(gone) = self.destinations.remove(id) else { return };
         self.last_named = None;
         self.names.remove(&gone.name);
         self.small.take(gone.counted);
         self.note_dead_letters(&gone.name, false);
         self.note_queue(&gone.name);
-        if gone.scheduled > 0 {
+        // Temporary queues come and go: what was scheduled for one is dropped when it is met.
+        if gone.scheduled > 0 && !gone.kind.is_owned() {
             self.drop_scheduled_of(id);
         }
         let mut queue = gone.queue;

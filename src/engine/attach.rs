@@ -1,8 +1,9 @@
 //! Subscribing, unsubscribing, and what happens when a subscriber goes away.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use crate::base::command::{Answer, Outgoing, StartAt, Subscribe};
+use crate::base::destination::Kind;
 use crate::base::error::{ClientError, Code};
 use crate::base::event::{Event, EventSink};
 use crate::base::id::{DestinationId, SessionId};
@@ -12,7 +13,7 @@ use super::Engine;
 use super::cursor::Cursor;
 use super::deliver::await_turn;
 use super::messages::SlotId;
-use super::subscription::{Handed, Reader, Role, Subscription};
+use super::subscription::{Reader, Role, Source, Subscription};
 
 impl Engine {
     pub(super) fn subscribe(
@@ -28,21 +29,23 @@ impl Engine {
             (Err(error), Some(code)) if error.code == Code::DestinationNotFound => {
                 return Err(code.into());
             }
-            (Err(_), _) => self.named(&wish.destination, sink)?,
+            (Err(_), _) => self.named(&wish.destination, Some(session), sink)?,
         };
+        self.check_owner(id, session)?;
         let queue = self.destination(id).is_some_and(|d| d.kind.is_queue());
         let (role, next_offset) = if queue {
-            if !wish.durable.is_empty() {
+            if !wish.durable.is_empty() || wish.shared {
                 return Err(ClientError::new(
                     Code::WrongKind,
-                    "a queue needs no durable subscription: it keeps its messages by itself",
+                    "a queue needs no durable or shared subscription: it keeps its messages by itself, \
+                     and each goes to one consumer",
                 ));
             }
             (Role::Consumer, 0)
         } else {
-            let reader = self.reader(id, wish, refuse_new, sink)?;
-            let next = reader.next;
-            (Role::Reader(reader), next)
+            let mut source = self.source(id, wish, refuse_new, sink)?;
+            let next = source.place(&mut self.durables).map_or(0, |(_, reading)| reading.next);
+            (Role::Reader(Reader::new(source)), next)
         };
         let ack_timeout_ms = match wish.ack_timeout_ms {
             0 => self.config.ack_timeout_ms,
@@ -65,8 +68,11 @@ impl Engine {
         if let Some(session) = self.sessions.get_mut(&session.0) {
             session.subscriptions.insert(wish.subscription, slot);
         }
-        if let (Some(Some(destination)), Some(subscription)) =
-            (self.destinations.get_mut(id.0 as usize), self.slots.get_mut(slot))
+        if let Some(durable) = self.durable_of(slot).and_then(|n| self.durables.get_mut(&n)) {
+            durable.members.push_back(slot);
+        }
+        if let (Some(destination), Some(subscription)) =
+            (self.destinations.get_mut(id), self.slots.get_mut(slot))
         {
             destination.subscribers.push(slot);
             if queue {
@@ -109,51 +115,55 @@ impl Engine {
         Ok(())
     }
 
-    /// Finds a topic subscription's place, creating a durable one that does not exist.
-    fn reader(
+    /// Where a subscription of a topic reads, creating a durable one that does not exist.
+    fn source(
         &mut self,
         id: DestinationId,
         wish: &Subscribe,
         refuse_new: Option<Code>,
         sink: &mut dyn EventSink,
-    ) -> Result<Reader, ClientError> {
-        let topic = self.destination(id).map(|d| (d.topic.first_offset, d.topic.next_offset()));
-        let (first, end) = topic.ok_or(Code::DestinationNotFound)?;
+    ) -> Result<Source, ClientError> {
+        let destination = self.destination(id).ok_or(Code::DestinationNotFound)?;
+        let inbox = destination.kind == Kind::Inbox;
+        let (first, end) = (destination.topic.first_offset, destination.topic.next_offset());
         let start = match wish.start {
-            StartAt::Latest => end,
-            StartAt::Earliest => first,
-            StartAt::Offset(offset) => offset.clamp(first, end),
+            StartAt::Unread if inbox => destination.users_cursor().unwrap_or_default(),
+            StartAt::Unread | StartAt::Latest => Cursor::at(end),
+            StartAt::Earliest => Cursor::at(first),
+            StartAt::Offset(offset) => Cursor::at(offset.clamp(first, end)),
         };
-        let mut reader = Reader {
-            durable: None,
-            handed: Handed::default(),
-            cursor: Cursor::at(start),
-            next: start,
-            out: BTreeMap::new(),
-            again: BTreeMap::new(),
-            lost: BTreeMap::new(),
-            lost_below: 0,
-            ahead: VecDeque::new(),
-            missing: 0..0,
-        };
+        if wish.shared && (inbox || wish.durable.is_empty()) {
+            return Err(ClientError::new(
+                Code::WrongKind,
+                "only a durable subscription of a topic can be shared; give it a name",
+            ));
+        }
         if wish.durable.is_empty() {
-            return Ok(reader);
+            return Ok(Source::own(start));
         }
         let name = durable_name(&wish.durable)?;
         let number = match (self.durable_names.get(&(id, name.into())), refuse_new) {
             (Some(number), _) => *number,
             (None, Some(code)) => return Err(code.into()),
-            (None, None) => self.create_durable(id, name, start, sink)?,
+            (None, None) => {
+                let number = self.create_durable(id, name, start.floor(), sink)?;
+                if wish.start == StartAt::Unread {
+                    self.copy_users_runs(id, number, sink);
+                }
+                number
+            }
         };
         let durable = self.durables.get_mut(&number).ok_or(Code::Internal)?;
-        if durable.attached {
+        if durable.members.is_empty() {
+            durable.begin(first, wish.shared);
+        } else if !(wish.shared && durable.shared) {
             return Err(Code::SubscriptionBusy.into());
+        } else if durable.members.len() >= limits::SHARED_CONSUMERS_MAX {
+            let max = limits::SHARED_CONSUMERS_MAX;
+            let text = format!("{max} consumers share this subscription already");
+            return Err(ClientError::new(Code::TooManySubscriptions, text));
         }
-        durable.attached = true;
-        reader.durable = Some(number);
-        reader.handed = durable.handed;
-        reader.next = durable.cursor.next_gap(durable.cursor.floor().max(first));
-        Ok(reader)
+        Ok(Source::Durable(number))
     }
 
     fn create_durable(
@@ -184,10 +194,17 @@ impl Engine {
         sink: &mut dyn EventSink,
     ) -> Result<Answer, ClientError> {
         let slot = self.slot_of(session, number)?;
-        let durable = self.slots.get(slot).and_then(|s| match &s.role {
-            Role::Reader(reader) => reader.durable,
-            Role::Consumer => None,
-        });
+        let durable = self.durable_of(slot);
+        let members = durable.and_then(|n| self.durables.get(&n)).map_or(0, |d| d.members.len());
+        if delete && members > 1 {
+            return Err(ClientError::new(
+                Code::SubscriptionBusy,
+                format!(
+                    "{} others share this subscription; it can be deleted by the last",
+                    members - 1
+                ),
+            ));
+        }
         if let Some(session) = self.sessions.get_mut(&session.0) {
             session.subscriptions.remove(&number);
         }
@@ -213,10 +230,18 @@ impl Engine {
     /// What a topic subscription has acknowledged.
     pub(super) fn cursor(&self, slot: SlotId) -> Option<&Cursor> {
         match &self.slots.get(slot)?.role {
-            Role::Reader(reader) => match reader.durable {
-                Some(number) => Some(&self.durables.get(&number)?.cursor),
-                None => Some(&reader.cursor),
+            Role::Reader(reader) => match &reader.source {
+                Source::Own(own) => Some(&own.cursor),
+                Source::Durable(number) => Some(&self.durables.get(number)?.cursor),
             },
+            Role::Consumer => None,
+        }
+    }
+
+    /// The durable subscription that a slot is attached to.
+    pub(super) fn durable_of(&self, slot: SlotId) -> Option<u32> {
+        match &self.slots.get(slot)?.role {
+            Role::Reader(reader) => reader.durable(),
             Role::Consumer => None,
         }
     }
@@ -233,13 +258,13 @@ impl Engine {
         let deadlines: Vec<_> = subscription.deadlines.drain(..).collect();
         let mut held = 0;
         if let Role::Reader(reader) = &mut subscription.role {
-            held = reader.out.len() as u64;
-            if let Some(durable) = reader.durable.and_then(|n| self.durables.get_mut(&n)) {
-                durable.attached = false;
-                durable.handed = reader.hand_over();
+            let out = std::mem::take(&mut reader.out);
+            held = out.len() as u64;
+            if let Some(durable) = reader.durable().and_then(|n| self.durables.get_mut(&n)) {
+                durable.leave(slot, out);
             }
         }
-        if let Some(Some(destination)) = self.destinations.get_mut(id.0 as usize) {
+        if let Some(destination) = self.destinations.get_mut(id) {
             destination.subscribers.retain(|other| *other != slot);
             destination.waiting.retain(|other| *other != slot);
             destination.in_flight -= held;
@@ -251,6 +276,8 @@ impl Engine {
             }
         }
         self.slots.remove(slot);
+        // Others that share it may have what came back.
+        self.activate(id);
     }
 
     /// Hands a session no more deliveries (`true`), or hands it deliveries again.
@@ -262,7 +289,7 @@ impl Engine {
             let Some(subscription) = self.slots.get_mut(slot) else { continue };
             subscription.paused = paused;
             let id = subscription.destination;
-            let Some(Some(destination)) = self.destinations.get_mut(id.0 as usize) else {
+            let Some(destination) = self.destinations.get_mut(id) else {
                 continue;
             };
             if paused {

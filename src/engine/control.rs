@@ -10,8 +10,9 @@ use crate::base::lifecycle::State;
 use crate::base::limits;
 
 use super::Engine;
-use super::destination::{Destination, Head};
+use super::destination::Destination;
 use super::messages::Entry;
+use super::queue::Head;
 
 /// Between two looks at all queues for messages past their age, ms.
 const SWEEP_EVERY_MS: u64 = 60_000;
@@ -91,7 +92,7 @@ impl Engine {
     /// checkpoint, and is known by `spared`. It was handed out before, so it is in memory.
     pub(super) fn apply_purged_ready(&mut self, id: DestinationId, spared: Sequences<'_>) {
         let spared: BTreeSet<u64> = spared.iter().collect();
-        let Some(Some(destination)) = self.destinations.get_mut(id.0 as usize) else { return };
+        let Some(destination) = self.destinations.get_mut(id) else { return };
         destination.queue.consume_below(self.next_position - 1);
         let messages = &self.messages;
         let (mut gone, mut left) = (Vec::new(), 0);
@@ -209,7 +210,7 @@ impl Engine {
     pub fn expire_old(&mut self, limit: usize, sink: &mut dyn EventSink) {
         if self.now.mono_ms >= self.sweep.next_mono_ms {
             self.sweep.next_mono_ms = self.now.mono_ms + SWEEP_EVERY_MS;
-            let all = self.destinations.iter().flatten();
+            let all = self.destinations.in_order().into_iter();
             let limited = all.filter(|d| d.control.max_age_ms != 0 && d.kind.is_queue());
             self.sweep.left = limited.map(|d| d.id).collect();
         }
@@ -233,7 +234,7 @@ impl Engine {
     /// Takes what is finished or old off the heads of a queue's lanes. Tells how many that were, and
     /// which of them have now to expire.
     fn take_old_heads(&mut self, id: DestinationId, most: usize) -> (usize, Vec<MessageId>) {
-        let Some(Some(destination)) = self.destinations.get_mut(id.0 as usize) else {
+        let Some(destination) = self.destinations.get_mut(id) else {
             return (0, Vec::new());
         };
         let mut queue = std::mem::take(&mut destination.queue);

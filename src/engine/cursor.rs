@@ -76,6 +76,14 @@ impl Cursor {
         }
     }
 
+    /// How many offsets of `from..end` are not acknowledged. Costs the number of runs.
+    pub(super) fn gaps_between(&self, from: u64, end: u64) -> u64 {
+        let from = from.max(self.floor);
+        let inside =
+            |(first, last): (u64, u64)| (last + 1).min(end).saturating_sub(first.max(from));
+        end.saturating_sub(from) - self.runs().map(inside).sum::<u64>()
+    }
+
     pub(super) fn runs(&self) -> impl ExactSizeIterator<Item = (u64, u64)> + '_ {
         self.runs.iter().map(|(&first, &last)| (first, last))
     }
@@ -108,6 +116,8 @@ mod tests {
                     prop_assert_eq!(cursor.next_gap(offset), gap);
                 }
                 prop_assert_eq!(cursor.floor(), (0..).find(|o| !model.contains(o)).unwrap());
+                let gaps = (7..44).filter(|o| !model.contains(o)).count() as u64;
+                prop_assert_eq!(cursor.gaps_between(7, 44), gaps);
                 let runs: Vec<_> = cursor.runs().collect();
                 prop_assert!(runs.windows(2).all(|w| w[0].1 + 1 < w[1].0));
             }

@@ -1,6 +1,6 @@
 //! Handing ready messages to subscribers, and taking them back.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use crate::base::command::{Delivery, Outgoing};
 use crate::base::event::{Event, EventSink, FailureReason};
@@ -9,10 +9,22 @@ use crate::base::lifecycle::State;
 use crate::base::stored::Want;
 
 use super::Engine;
-use super::destination::{Destination, Head};
+use super::destination::Destination;
 use super::messages::{Entry, SlotId};
+use super::queue::Head;
 use super::subscription::{Deadline, Out, Role, Subscription};
 use super::thaw::Ahead;
+
+/// What came of serving a subscription of a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Served {
+    /// One message went out, or was passed over.
+    One,
+    /// It has no credit.
+    NoCredit,
+    /// There is nothing for it now.
+    Nothing,
+}
 
 /// Messages a destination may hand out before the next one has its turn.
 const TURN: usize = 256;
@@ -50,7 +62,7 @@ impl Engine {
     fn serve_queue(&mut self, id: DestinationId, turn: usize, sink: &mut dyn EventSink) -> usize {
         let mut used = 0;
         while used < turn {
-            let Some(Some(destination)) = self.destinations.get_mut(id.0 as usize) else { break };
+            let Some(destination) = self.destinations.get_mut(id) else { break };
             if destination.waiting.is_empty() {
                 break;
             }
@@ -92,7 +104,7 @@ impl Engine {
 
     /// Hands one queue message to the consumer whose turn it is.
     fn lease(&mut self, id: DestinationId, sequence: u64) {
-        let Some(Some(destination)) = self.destinations.get_mut(id.0 as usize) else { return };
+        let Some(destination) = self.destinations.get_mut(id) else { return };
         let Some(slot) = destination.waiting.pop_front() else { return };
         let Some(entry) = self.messages.get_mut(sequence) else { return };
         let Some(subscription) = self.slots.get_mut(slot) else { return };
@@ -140,62 +152,120 @@ impl Engine {
         }
         let slots = destination.subscribers.clone();
         let mut used = 0;
+        let mut groups = BTreeSet::new();
         for slot in slots {
-            while used < turn && self.serve_reader(id, slot, sink) {
+            if let Some(group) = self.group_of(slot) {
+                if groups.insert(group) {
+                    used += self.serve_group(id, group, turn - used, sink);
+                }
+                continue;
+            }
+            while used < turn && self.serve_reader(id, slot, sink) == Served::One {
                 used += 1;
             }
         }
         used
     }
 
-    /// Gives a topic subscription its next message. `false` when there is none for it now.
-    fn serve_reader(&mut self, id: DestinationId, slot: SlotId, sink: &mut dyn EventSink) -> bool {
-        let Some(Some(destination)) = self.destinations.get(id.0 as usize) else { return false };
-        let topic = &destination.topic;
-        let Some(subscription) = self.slots.get_mut(slot) else { return false };
-        if !subscription.has_credit() {
-            return false;
+    /// The durable subscription that a slot shares with others.
+    fn group_of(&self, slot: SlotId) -> Option<u32> {
+        let number = self.durable_of(slot)?;
+        self.durables.get(&number).filter(|durable| durable.members.len() > 1).map(|_| number)
+    }
+
+    /// Gives the next messages to those that share a durable subscription: one each, in turn.
+    fn serve_group(
+        &mut self,
+        id: DestinationId,
+        group: u32,
+        turn: usize,
+        sink: &mut dyn EventSink,
+    ) -> usize {
+        let (mut used, mut without_credit) = (0, 0);
+        while used < turn {
+            let Some(durable) = self.durables.get_mut(&group) else { break };
+            let members = durable.members.len();
+            let Some(&slot) = durable.members.front() else { break };
+            if without_credit == members {
+                break;
+            }
+            durable.members.rotate_left(1);
+            match self.serve_reader(id, slot, sink) {
+                Served::One => (used, without_credit) = (used + 1, 0),
+                Served::NoCredit => without_credit += 1,
+                Served::Nothing => {
+                    // It is its turn still.
+                    if let Some(durable) = self.durables.get_mut(&group) {
+                        durable.members.rotate_right(1);
+                    }
+                    break;
+                }
+            }
         }
-        let Role::Reader(reader) = &mut subscription.role else { return false };
-        let (offset, before) = match reader.again.first_key_value() {
+        used
+    }
+
+    /// The first offset from this one on that is out with a subscription, or with those that share it.
+    fn first_out(&self, slot: SlotId, from: u64) -> Option<u64> {
+        let first = |slot: &SlotId| match &self.slots.get(*slot)?.role {
+            Role::Reader(reader) => reader.out.range(from..).next().map(|(offset, _)| *offset),
+            Role::Consumer => None,
+        };
+        match self.group_of(slot).and_then(|group| self.durables.get(&group)) {
+            Some(durable) => durable.members.iter().filter_map(first).min(),
+            None => first(&slot),
+        }
+    }
+
+    /// Gives a topic subscription its next message.
+    fn serve_reader(
+        &mut self,
+        id: DestinationId,
+        slot: SlotId,
+        sink: &mut dyn EventSink,
+    ) -> Served {
+        let Some(destination) = self.destinations.get(id) else { return Served::Nothing };
+        let topic = &destination.topic;
+        let Some(subscription) = self.slots.get_mut(slot) else { return Served::Nothing };
+        if !subscription.has_credit() {
+            return Served::NoCredit;
+        }
+        let Role::Reader(reader) = &mut subscription.role else { return Served::Nothing };
+        let Some((cursor, reading)) = reader.source.place(&mut self.durables) else {
+            return Served::Nothing;
+        };
+        let (offset, before) = match reading.again.first_key_value() {
             Some((&offset, &attempts)) => (offset, Some(attempts)),
             None => {
-                let cursor = match reader.durable {
-                    Some(number) => match self.durables.get(&number) {
-                        Some(durable) => &durable.cursor,
-                        None => return false,
-                    },
-                    None => &reader.cursor,
-                };
-                let offset = cursor.next_gap(reader.next.max(topic.first_offset));
+                let offset = cursor.next_gap(reading.next.max(topic.first_offset));
                 if offset >= topic.next_offset() {
-                    return false;
+                    return Served::Nothing;
                 }
                 (offset, None)
             }
         };
         let below = topic.is_below(offset);
-        if !below && !reader.ahead.is_empty() {
+        if !below && !reading.ahead.is_empty() {
             // What it was about to read was dropped, or handed out.
-            reader.ahead = VecDeque::new();
+            reading.ahead = VecDeque::new();
         }
-        while below && reader.ahead.front().is_some_and(|ahead| ahead.offset < offset) {
-            reader.ahead.pop_front();
+        while below && reading.ahead.front().is_some_and(|ahead| ahead.offset < offset) {
+            reading.ahead.pop_front();
         }
-        if below && reader.missing.contains(&offset) {
+        if below && reading.missing.contains(&offset) {
             // Lost with a damaged part of the store: nobody waits for it. What is out already is
             // still its consumer's.
-            let out = reader.out.range(offset..).next().map(|(offset, _)| *offset);
-            let end = reader.missing.end.min(out.unwrap_or(u64::MAX));
+            let end = reading.missing.end;
+            let end = self.first_out(slot, offset).map_or(end, |out| out.min(end));
             self.acknowledge_offsets(slot, offset, end - 1, sink);
-            return true;
+            return Served::One;
         }
-        if below && reader.ahead.front().is_none_or(|ahead| ahead.offset != offset) {
+        if below && reading.ahead.front().is_none_or(|ahead| ahead.offset != offset) {
             self.wants.insert(Want::Topic { destination: id, from: offset, slot });
-            return false;
+            return Served::Nothing;
         }
         let message = if below {
-            reader.ahead.pop_front()
+            reading.ahead.pop_front()
         } else {
             let sequence = topic.sequence_at(offset);
             let entry =
@@ -208,13 +278,13 @@ impl Engine {
             return self.pass_expired(slot, message.filter(|_| below), offset, sink);
         }
         match before {
-            Some(_) => drop(reader.again.pop_first()),
-            None => reader.next = offset + 1,
+            Some(_) => drop(reading.again.pop_first()),
+            None => reading.next = offset + 1,
         }
         // None when it was dropped by retention while it waited to be delivered again.
-        let Some(message) = message else { return true };
+        let Some(message) = message else { return Served::One };
         // First time in this session: of runs before the topic knows, of sessions before `handed`.
-        let handed = if offset < reader.handed.below { reader.handed.attempts } else { 0 };
+        let handed = if offset < reading.handed.below { reading.handed.attempts } else { 0 };
         let earlier = u16::from(offset < topic.restart_offset);
         let attempt = before.unwrap_or(earlier.max(handed)).saturating_add(1);
         let bytes = message.content.len();
@@ -238,10 +308,10 @@ impl Engine {
         self.send(session, Outgoing::Deliver(delivery));
         self.arm_timer(slot);
         self.clean_deadlines(slot);
-        true
+        Served::One
     }
 
-    /// Passes over a message of a topic that has expired, as if it had been acknowledged. `false` when that
+    /// Passes over a message of a topic that has expired, as if it had been acknowledged. Nothing when that
     /// would leave one gap too many: it goes on when one before is closed, and the lowest can be.
     fn pass_expired(
         &mut self,
@@ -249,20 +319,23 @@ impl Engine {
         from_below: Option<Ahead>,
         offset: u64,
         sink: &mut dyn EventSink,
-    ) -> bool {
+    ) -> Served {
         let too_many = self.opens_run_too_many(slot, offset, offset);
         let Some(Role::Reader(reader)) = self.slots.get_mut(slot).map(|s| &mut s.role) else {
-            return false;
+            return Served::Nothing;
+        };
+        let Some((_, reading)) = reader.source.place(&mut self.durables) else {
+            return Served::Nothing;
         };
         if too_many {
-            from_below.into_iter().for_each(|message| reader.ahead.push_front(message));
-            return false;
+            from_below.into_iter().for_each(|message| reading.ahead.push_front(message));
+            return Served::Nothing;
         }
-        if reader.again.remove(&offset).is_none() {
-            reader.next = offset + 1;
+        if reading.again.remove(&offset).is_none() {
+            reading.next = offset + 1;
         }
         self.acknowledge_offsets(slot, offset, offset, sink);
-        true
+        Served::One
     }
 
     fn count_delivery(&mut self, attempt: u32) {
@@ -306,17 +379,17 @@ impl Engine {
         if dead_already || (again && failures < self.config.max_failures) {
             return state;
         }
-        let name = destination.name.clone();
-        let to = self.dead_letters_of(&name, sink);
         self.totals.dead += 1;
-        self.emit(&Event::Dead { id, destination: to }, sink);
+        match self.dead_letters_of(at, sink) {
+            Some(to) => self.emit(&Event::Dead { id, destination: to }, sink),
+            None => self.emit(&Event::GivenUp { id }, sink),
+        }
         State::Dead
     }
 
     /// Frees the consumer that held a queue message.
     pub(super) fn end_lease(&mut self, entry: &Entry) {
-        let Some(Some(destination)) = self.destinations.get_mut(entry.destination.0 as usize)
-        else {
+        let Some(destination) = self.destinations.get_mut(entry.destination) else {
             return;
         };
         destination.in_flight -= 1;
@@ -332,8 +405,7 @@ impl Engine {
     pub(super) fn take_back(&mut self, sequence: u64) {
         let Some(entry) = self.messages.get(sequence).cloned() else { return };
         self.end_lease(&entry);
-        let Some(Some(destination)) = self.destinations.get_mut(entry.destination.0 as usize)
-        else {
+        let Some(destination) = self.destinations.get_mut(entry.destination) else {
             return;
         };
         if let Some(entry) = self.messages.get_mut(sequence) {
@@ -350,7 +422,9 @@ impl Engine {
         let id = subscription.destination;
         let Role::Reader(reader) = &mut subscription.role else { return };
         if let Some(out) = reader.take_out(offset) {
-            reader.again.insert(offset, out.attempt);
+            if let Some((_, reading)) = reader.source.place(&mut self.durables) {
+                reading.again.insert(offset, out.attempt);
+            }
             subscription.released(out.bytes);
             if let Some(destination) = self.destination_mut(id) {
                 destination.in_flight -= 1;
@@ -361,7 +435,7 @@ impl Engine {
 
     /// Drops stale sequences from a queue's lanes when they outweigh what is ready.
     pub(super) fn clean_lanes(&mut self, id: DestinationId) {
-        let Some(Some(destination)) = self.destinations.get_mut(id.0 as usize) else { return };
+        let Some(destination) = self.destinations.get_mut(id) else { return };
         if destination.queue.len() > 2 * destination.ready + 1024 {
             let messages = &self.messages;
             destination.queue.retain(|sequence| {

@@ -15,11 +15,11 @@ impl Engine {
     pub fn dump(&self, below: &[Stored<'_>], sink: &mut dyn EventSink) {
         sink.record(&Event::Counters {
             next_sequence: self.next_sequence,
-            next_destination: self.destinations.len() as u32,
+            next_destination: self.destinations.next(),
             next_subscription: self.next_subscription,
             next_position: self.next_position,
         });
-        for d in self.destinations.iter().flatten() {
+        for d in self.destinations.in_order() {
             let in_flight = if d.kind.is_queue() { d.in_flight } else { 0 };
             sink.record(&Event::DestinationRestored {
                 destination: d.id,
@@ -30,6 +30,7 @@ impl Engine {
                 ready: d.ready + in_flight,
                 control: d.control,
             });
+            d.tell_acknowledged(&mut |event| sink.record(event));
         }
         self.dump_durables(&mut |event| sink.record(event));
         self.dump_messages(below, sink);

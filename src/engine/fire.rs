@@ -126,8 +126,7 @@ impl Engine {
     /// The same for one that came at a time before, on the monotonic line.
     pub(super) fn make_ready_since(&mut self, sequence: u64, since_mono_ms: u64) {
         let Some(entry) = self.messages.get_mut(sequence) else { return };
-        let Some(Some(destination)) = self.destinations.get_mut(entry.destination.0 as usize)
-        else {
+        let Some(destination) = self.destinations.get_mut(entry.destination) else {
             return;
         };
         let state = destination.resting_state();
@@ -222,13 +221,8 @@ impl Engine {
         let mut topics = std::mem::take(&mut self.grown);
         if self.now.mono_ms >= self.next_sweep_mono_ms {
             self.next_sweep_mono_ms = self.now.mono_ms + SWEEP_EVERY_MS;
-            topics = self
-                .destinations
-                .iter()
-                .flatten()
-                .filter(|d| d.topic.len() > 0)
-                .map(|d| d.id)
-                .collect();
+            let all = self.destinations.in_order().into_iter();
+            topics = all.filter(|d| d.topic.len() > 0).map(|d| d.id).collect();
         }
         for id in topics {
             let Some(before) = self.trim_point(id, limit as u64) else { continue };
@@ -274,11 +268,14 @@ impl Engine {
         (first > topic.first_offset).then_some(first)
     }
 
-    /// Ends a session: what was out with it goes back.
-    pub fn close_session(&mut self, id: SessionId) {
+    /// Ends a session: what was out with it goes back, and its temporary queues go.
+    pub fn close_session(&mut self, id: SessionId, sink: &mut dyn EventSink) {
         if let Some(session) = self.sessions.remove(&id.0) {
             for slot in session.subscriptions.into_values() {
                 self.detach(slot);
+            }
+            for temporary in session.temporary {
+                self.delete(temporary, sink);
             }
         }
     }

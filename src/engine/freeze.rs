@@ -82,7 +82,7 @@ impl Engine {
         let mut purged = BTreeMap::new();
         let mut chunks = Vec::new();
         let mut allowed = self.chunks_allowed();
-        for destination in self.destinations.iter_mut().flatten() {
+        for destination in self.destinations.in_order_mut() {
             destination.queue.freeze();
             if destination.control.purged_before > 0 {
                 purged.insert(destination.id, destination.control.purged_before);
@@ -129,7 +129,7 @@ impl Engine {
             dedups: self.dedup.freeze(),
             outcomes: self.outcomes.clone(),
             open,
-            kinds: self.destinations.iter().map(|d| d.as_ref().map(|d| d.kind)).collect(),
+            kinds: Arc::new(self.destinations.kinds()),
             marks,
             purged,
             alive,
@@ -149,7 +149,7 @@ impl Engine {
                 open.extend(held.map(|deadline| deadline.position));
             }
         }
-        for destination in self.destinations.iter().flatten() {
+        for destination in self.destinations.iter() {
             open.extend(destination.queue.returned());
         }
         open.sort_unstable();
@@ -174,7 +174,7 @@ impl Engine {
         encode(
             &Event::Counters {
                 next_sequence: self.next_sequence,
-                next_destination: self.destinations.len() as u32,
+                next_destination: self.destinations.next(),
                 next_subscription: self.next_subscription,
                 next_position: self.next_position,
             },
@@ -184,7 +184,7 @@ impl Engine {
         if self.pace.slow_to >= self.fired_to.due_ms {
             encode(&Event::LineRestored { pace: self.pace }, &mut out);
         }
-        for d in self.destinations.iter().flatten() {
+        for d in self.destinations.in_order() {
             let open = open_of.get(&d.id).copied().unwrap_or_default();
             encode(
                 &Event::DestinationRestored {
@@ -206,6 +206,7 @@ impl Engine {
                     encode(&lane, &mut out);
                 }
             }
+            d.tell_acknowledged(&mut |event| encode(event, &mut out));
             for chunk in &d.topic.chunks {
                 let Chunk { end, bytes, since_mono_ms } = *chunk;
                 let chunk = Event::ChunkRestored { destination: d.id, end, bytes, since_mono_ms };

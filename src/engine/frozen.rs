@@ -11,6 +11,7 @@ use crate::base::stored::{Place, Remembered, Stored};
 
 use super::alive::Alive;
 use super::dedup;
+use super::destinations::Kinds;
 use super::messages::{Entry, Outcomes, Table, Tombs};
 
 /// Everything alive at one moment. Immutable; made to be read on
@@ -22,7 +23,7 @@ pub struct Frozen {
     pub(super) dedups: Arc<dedup::Layer>,
     pub(super) outcomes: Outcomes,
     pub(super) open: Vec<(u64, Entry)>,
-    pub(super) kinds: Vec<Option<Kind>>,
+    pub(super) kinds: Arc<Kinds>,
     pub(super) marks: BTreeMap<(DestinationId, u8), u64>,
     pub(super) purged: BTreeMap<DestinationId, u64>,
     pub(super) alive: Arc<Alive>,
@@ -99,8 +100,8 @@ impl Frozen {
     /// The dedup ids to be written, in order: those still remembered, of destinations there are.
     pub fn dedups(&self) -> impl Iterator<Item = Remembered<'_>> {
         self.dedups.iter().filter(|row| {
-            let kind = self.kinds.get(row.destination.0 as usize).copied().flatten();
-            row.until_mono_ms > self.meta.now.mono_ms && kind.is_some()
+            let there = self.kinds.get(row.destination).is_some();
+            row.until_mono_ms > self.meta.now.mono_ms && there
         })
     }
 
@@ -110,7 +111,7 @@ impl Frozen {
             if entry.below {
                 continue;
             }
-            let kind = self.kinds.get(entry.destination.0 as usize).copied().flatten();
+            let kind = self.kinds.get(entry.destination);
             let Some(kind) = kind else { continue };
             let place = match entry.place(sequence) {
                 Place::Ready { destination, position, .. } if !kind.is_queue() => {
@@ -203,8 +204,8 @@ impl Frozen {
             encode(&Event::ChunkRestored { destination, end, bytes, since_mono_ms }, &mut out);
         }
         for (sequence, entry) in &self.open {
-            let state = match self.kinds.get(entry.destination.0 as usize) {
-                Some(Some(Kind::DeadLetter)) => State::Dead,
+            let state = match self.kinds.get(entry.destination) {
+                Some(Kind::DeadLetter) => State::Dead,
                 _ => State::Ready,
             };
             let open = Event::Restored {
@@ -247,9 +248,9 @@ impl Frozen {
         &self.alive
     }
 
-    /// Kinds of the destinations by number; `None` is gone.
+    /// Which destinations there are.
     #[must_use]
-    pub fn kinds(&self) -> &[Option<Kind>] {
+    pub fn kinds(&self) -> &Arc<Kinds> {
         &self.kinds
     }
 }

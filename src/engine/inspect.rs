@@ -146,6 +146,7 @@ impl Engine {
             in_flight: d.in_flight,
             consumers: d.subscribers.len() as u64,
             next_offset: if d.kind.is_queue() { 0 } else { d.topic.next_offset() },
+            unread: d.unread(),
             paused: d.control.paused,
             max_messages: d.control.max_messages,
             max_age_ms: d.control.max_age_ms,
@@ -158,7 +159,7 @@ impl Engine {
         let mut scheduled = 0;
         let mut ready = 0;
         let mut in_flight = 0;
-        for destination in self.destinations.iter().flatten() {
+        for destination in self.destinations.iter() {
             scheduled += destination.scheduled;
             ready += destination.ready;
             in_flight += destination.in_flight;

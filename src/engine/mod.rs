@@ -21,17 +21,21 @@ mod cursor;
 mod dedup;
 mod deliver;
 mod destination;
+mod destinations;
 mod dump;
 mod fire;
 mod freeze;
 mod frozen;
+mod inbox;
 mod inspect;
 mod messages;
 mod publish;
+mod queue;
 mod restore;
 mod schedule;
 mod small;
 mod subscription;
+mod temporary;
 mod thaw;
 mod topic;
 mod wheels;
@@ -51,6 +55,7 @@ use crate::base::time::{Now, Pace};
 use control::Sweep;
 use dedup::Dedup;
 use destination::Destination;
+use destinations::Destinations;
 use freeze::Freezing;
 use messages::{Messages, NumberMap, Outcomes, SlotId, Tombs};
 use small::Small;
@@ -59,6 +64,7 @@ use thaw::{Found, Portions, Shown};
 use wheels::Wheels;
 
 pub use alive::{Alive, ReadyPlace};
+pub use destinations::Kinds;
 pub use fire::Fired;
 pub use freeze::Remains;
 pub use frozen::{Frozen, Row, TopicChunk};
@@ -67,6 +73,8 @@ pub use frozen::{Frozen, Row, TopicChunk};
 #[derive(Debug, Default)]
 struct Session {
     subscriptions: BTreeMap<u32, SlotId>,
+    /// The temporary queues it owns.
+    temporary: Vec<DestinationId>,
     out: Vec<Outgoing>,
     /// It is handed no deliveries for now.
     paused: bool,
@@ -113,8 +121,7 @@ pub struct Engine {
     outcomes: Outcomes,
     dedup: Dedup,
     names: BTreeMap<Arc<str>, DestinationId>,
-    /// By number; a deleted one leaves a hole, numbers are never reused.
-    destinations: Vec<Option<Box<Destination>>>,
+    destinations: Destinations,
     /// The destination named last: most batches go where the one before went.
     last_named: Option<(Arc<str>, DestinationId)>,
     durables: BTreeMap<u32, Durable>,
@@ -125,6 +132,8 @@ pub struct Engine {
     dirty: Vec<SessionId>,
     /// Destinations that may have something to deliver.
     active: VecDeque<DestinationId>,
+    /// Temporary queues that were there at the start.
+    ownerless: Vec<DestinationId>,
     /// Topics that grew since retention last looked at them, or were left with too much by it.
     grown: Vec<DestinationId>,
     /// When topics are next swept for old messages, ms.
@@ -175,7 +184,7 @@ impl Engine {
             outcomes: Outcomes::new(limits::OUTCOMES_REMEMBERED),
             dedup: Dedup::new(limits::DEDUP_ENTRIES_HARD_MAX),
             names: BTreeMap::new(),
-            destinations: Vec::new(),
+            destinations: Destinations::default(),
             last_named: None,
             durables: BTreeMap::new(),
             durable_names: BTreeMap::new(),
@@ -183,6 +192,7 @@ impl Engine {
             sessions: NumberMap::default(),
             dirty: Vec::new(),
             active: VecDeque::new(),
+            ownerless: Vec::new(),
             grown: Vec::new(),
             next_sweep_mono_ms: 0,
             sweep: Sweep::default(),
@@ -249,7 +259,9 @@ impl Engine {
                 self.fetch(&destination, offset, limit)
             }
             Command::ListDestinations { after, limit } => Ok(self.list_destinations(&after, limit)),
-            Command::CreateDestination { name } => self.create_destination(&name, refuse_new, sink),
+            Command::CreateDestination { name } => {
+                self.create_destination(session, &name, refuse_new, sink)
+            }
             Command::DeleteDestination { name } => self.delete_destination(&name, sink),
             Command::DescribeDestination { name } => self.find_destination(&name).and_then(|id| {
                 let info = self.describe(id).ok_or(Code::DestinationNotFound)?;
@@ -291,6 +303,7 @@ impl Engine {
     pub fn has_work(&self) -> bool {
         !self.active.is_empty()
             || !self.grown.is_empty()
+            || !self.ownerless.is_empty()
             || !self.wants.is_empty()
             || self.sweep.under_way()
     }
@@ -348,14 +361,14 @@ impl Engine {
     /// Live messages, in memory and in the store.
     #[must_use]
     pub fn messages(&self) -> u64 {
-        let all = self.destinations.iter().flatten();
+        let all = self.destinations.iter();
         all.map(|d| d.scheduled + d.ready + if d.kind.is_queue() { d.in_flight } else { 0 }).sum()
     }
 
     /// Scheduled and ready messages, wherever they lie. Walks the destinations.
     #[must_use]
     pub fn waiting(&self) -> (u64, u64) {
-        let all = self.destinations.iter().flatten();
+        let all = self.destinations.iter();
         all.fold((0, 0), |(scheduled, ready), d| (scheduled + d.scheduled, ready + d.ready))
     }
 
@@ -389,16 +402,16 @@ impl Engine {
     }
 
     fn destination(&self, id: DestinationId) -> Option<&Destination> {
-        self.destinations.get(id.0 as usize)?.as_deref()
+        self.destinations.get(id)
     }
 
     fn destination_mut(&mut self, id: DestinationId) -> Option<&mut Destination> {
-        self.destinations.get_mut(id.0 as usize)?.as_deref_mut()
+        self.destinations.get_mut(id)
     }
 
     /// Puts a destination on the list of those with something to deliver.
     fn activate(&mut self, id: DestinationId) {
-        if let Some(Some(destination)) = self.destinations.get_mut(id.0 as usize)
+        if let Some(destination) = self.destinations.get_mut(id)
             && !destination.active
             && !destination.subscribers.is_empty()
         {

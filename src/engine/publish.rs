@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use crate::base::command::{Answer, Produced};
-use crate::base::destination;
+use crate::base::destination::{self, Kind};
 use crate::base::error::{ClientError, Code};
 use crate::base::event::{Event, EventSink};
-use crate::base::id::{DestinationId, MessageId};
+use crate::base::id::{DestinationId, MessageId, SessionId};
 use crate::base::message::{Delay, MessageBatch, NewMessage};
 use crate::base::time::{ClockKind, DELAY_MAX_MS, Now, delay_level_ms};
 use crate::base::{content, limits};
@@ -92,7 +92,7 @@ impl Engine {
                     // Created for a good message, not for one that is refused.
                     let to = match destination {
                         Some(id) => id,
-                        None => *destination.insert(self.named(name, sink)?),
+                        None => *destination.insert(self.named(name, None, sink)?),
                     };
                     self.accept(to, &message, due, sink)
                 }
@@ -156,10 +156,11 @@ impl Engine {
         Ok(Produced { id, duplicate: false })
     }
 
-    /// The destination with this name, created if need be.
+    /// The destination with this name, created if need be. `by`: who may own it.
     pub(super) fn named(
         &mut self,
         name: &[u8],
+        by: Option<SessionId>,
         sink: &mut dyn EventSink,
     ) -> Result<DestinationId, ClientError> {
         if let Some((last, id)) = &self.last_named
@@ -167,49 +168,56 @@ impl Engine {
         {
             return Ok(*id);
         }
-        let (text, _) = destination::parse(name)?;
+        let (text, kind) = destination::parse(name)?;
         let id = match self.names.get(text) {
             Some(id) => *id,
+            None if kind.is_owned() => self.create_temporary(text, by, sink)?,
             None => self.create(text, sink)?,
         };
         self.last_named = Some((Arc::from(text), id));
         Ok(id)
     }
 
-    fn create(
+    pub(super) fn create(
         &mut self,
         name: &str,
         sink: &mut dyn EventSink,
     ) -> Result<DestinationId, ClientError> {
-        if self.names.len() >= self.config.max_destinations {
+        // The last numbers are for dead letters, which come without being asked for.
+        let last_numbers =
+            self.destinations.numbers_left() as usize <= self.config.max_destinations;
+        if self.names.len() >= self.config.max_destinations || last_numbers {
             return Err(Code::TooManyDestinations.into());
         }
         self.check_small_for_destination(name)?;
-        let id = DestinationId(self.destinations.len() as u32);
+        let id = DestinationId(self.destinations.next());
         self.emit(&Event::DestinationCreated { destination: id, name }, sink);
         Ok(id)
     }
 
-    /// The dead letter destination of a queue, created if need be. It is never the one too many:
-    /// a message that is given up has to go somewhere.
+    /// The dead letter destination of a queue, created if need be. It is never the one too many: a
+    /// message that is given up has to go somewhere. `None`: it has none, or no number is left.
     pub(super) fn dead_letters_of(
         &mut self,
-        name: &str,
+        queue: DestinationId,
         sink: &mut dyn EventSink,
-    ) -> DestinationId {
-        let name = destination::dead_letter_name(name);
-        match self.names.get(name.as_str()) {
-            Some(id) => *id,
-            None => {
-                let id = DestinationId(self.destinations.len() as u32);
-                self.emit(&Event::DestinationCreated { destination: id, name: &name }, sink);
-                id
-            }
+    ) -> Option<DestinationId> {
+        let queue = self.destination(queue).filter(|queue| queue.kind == Kind::Queue)?;
+        let name = destination::dead_letter_name(&queue.name);
+        if let Some(id) = self.names.get(name.as_str()) {
+            return Some(*id);
         }
+        let id = DestinationId(self.destinations.next());
+        if self.destinations.numbers_left() == 0 {
+            return None;
+        }
+        self.emit(&Event::DestinationCreated { destination: id, name: &name }, sink);
+        Some(id)
     }
 
     pub(super) fn create_destination(
         &mut self,
+        session: SessionId,
         name: &[u8],
         refuse_new: Option<Code>,
         sink: &mut dyn EventSink,
@@ -217,7 +225,9 @@ impl Engine {
         if let Some(code) = refuse_new {
             return Err(code.into());
         }
-        self.named(name, sink).map(|_| Answer::Done)
+        let id = self.named(name, Some(session), sink)?;
+        self.check_owner(id, session)?;
+        Ok(Answer::Done)
     }
 
     pub(super) fn find_destination(&self, name: &[u8]) -> Result<DestinationId, ClientError> {
@@ -233,8 +243,7 @@ impl Engine {
         sink: &mut dyn EventSink,
     ) -> Result<Answer, ClientError> {
         let id = self.find_destination(name)?;
-        self.end_subscriptions_of(id);
-        self.emit(&Event::DestinationDeleted { destination: id }, sink);
+        self.delete(id, sink);
         Ok(Answer::Done)
     }
 }

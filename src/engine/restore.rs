@@ -8,6 +8,7 @@ use crate::base::id::{DestinationId, Key, MessageId};
 use crate::base::lifecycle::State;
 use crate::base::limits;
 
+use super::destination::Destination;
 use super::messages::Entry;
 use super::topic::{CHUNKS_MAX, CHUNKS_MIN, Chunk};
 use super::{Engine, Totals};
@@ -35,7 +36,7 @@ impl Engine {
             } => {
                 self.next_sequence = next_sequence;
                 self.below_sequence = next_sequence;
-                self.destinations.resize_with(next_destination as usize, || None);
+                self.destinations.begin_at(next_destination);
                 self.next_subscription = next_subscription;
                 self.next_position = next_position;
             }
@@ -129,14 +130,18 @@ impl Engine {
     /// After the last batch: what had been handed out comes back ahead of its lane, and whatever
     /// had fired before may have been delivered before.
     pub fn finish_replay(&mut self) {
-        for at in 0..self.destinations.len() {
-            self.give_back_handed(at);
+        let all = self.destinations.ids();
+        let owned = |d: &&Destination| d.kind.is_owned();
+        self.ownerless =
+            self.destinations.in_order().into_iter().filter(owned).map(|d| d.id).collect();
+        for id in &all {
+            self.give_back_handed(*id);
         }
         // A checkpoint has them as they were before the flush it belongs to was done.
         for most in [CHUNKS_MAX, CHUNKS_MIN] {
-            for at in 0..self.destinations.len() {
+            for id in &all {
                 if self.small.growth > limits::SMALL_STATE_GROWTH_MAX || most == CHUNKS_MAX {
-                    self.join_chunks(DestinationId(at as u32), most);
+                    self.join_chunks(*id, most);
                 }
             }
         }
@@ -148,7 +153,7 @@ impl Engine {
             }
         }
         self.restart_position = self.next_position;
-        for destination in self.destinations.iter_mut().flatten() {
+        for destination in self.destinations.iter_mut() {
             destination.topic.restart_offset = destination.topic.next_offset();
         }
         // Counted since now; retention looks at all topics at once in its first step.
@@ -157,8 +162,8 @@ impl Engine {
     }
 
     /// Moves what a lane has up to its watermark among those that came back.
-    fn give_back_handed(&mut self, at: usize) {
-        let Some(Some(destination)) = self.destinations.get_mut(at) else { return };
+    fn give_back_handed(&mut self, id: DestinationId) {
+        let Some(destination) = self.destinations.get_mut(id) else { return };
         let lanes: Vec<(u8, u64)> =
             destination.queue.all_marks().map(|(lane, marks)| (lane, marks.handed_to)).collect();
         for (lane, handed_to) in lanes {

@@ -16,7 +16,7 @@ use crate::base::limits;
 use super::Engine;
 use super::destination::Destination;
 use super::messages::SlotId;
-use super::subscription::{Durable, Role};
+use super::subscription::{Durable, Role, Source};
 use super::topic::{CHUNKS_MAX, CHUNKS_MIN};
 
 /// A destination without its name, bytes: `DestinationRestored`.
@@ -31,8 +31,10 @@ const CHUNKS_ADDED: u64 = 2;
 const DURABLE_BYTES: u64 = 19;
 /// A run of acknowledged offsets behind a gap, bytes: `TopicAcknowledged`.
 const RUN_BYTES: u64 = 21;
+/// The same of an inbox, and everything before its first gap, bytes: `InboxAcknowledged`.
+pub(super) const INBOX_RUN_BYTES: u64 = 25;
 /// Runs that every durable subscription may have.
-const RUNS_MIN: u64 = 8;
+pub(super) const RUNS_MIN: u64 = 8;
 /// Runs that a durable subscription may have at most: a sixteenth of the growth, so that one is not in the
 /// way of all others.
 pub(super) const RUNS_MAX: usize = (limits::SMALL_STATE_GROWTH_MAX / 16 / RUN_BYTES) as usize;
@@ -69,10 +71,12 @@ impl Small {
 /// The base of a destination with this name. `dead_letters`: those it may get are yet to be made.
 fn base_of(name: &str, kind: Kind, dead_letters: bool) -> u64 {
     let own = DESTINATION_BYTES + name.len() as u64;
+    let chunks = (CHUNKS_MIN as u64 + CHUNKS_ADDED) * CHUNK_BYTES;
     match kind {
-        Kind::Topic => own + (CHUNKS_MIN as u64 + CHUNKS_ADDED) * CHUNK_BYTES,
+        Kind::Topic => own + chunks,
+        Kind::Inbox => own + chunks + (1 + RUNS_MIN) * INBOX_RUN_BYTES,
         Kind::Queue if dead_letters => own + LANE_BYTES + base_of_dead_letters(name),
-        Kind::Queue | Kind::DeadLetter => own + LANE_BYTES,
+        Kind::Queue | Kind::DeadLetter | Kind::Temporary => own + LANE_BYTES,
     }
 }
 
@@ -84,11 +88,14 @@ fn base_of_dead_letters(of: &str) -> u64 {
 impl Destination {
     fn small(&self) -> Small {
         let further = u64::from(self.queue.lanes_used() - 1) * LANE_BYTES;
+        let chunks = self.topic.chunks.len().saturating_sub(CHUNKS_MIN) as u64 * CHUNK_BYTES;
+        let runs = self.acknowledged.as_ref().map_or(0, |cursor| cursor.runs().len() as u64);
         let growth = match self.kind {
-            Kind::Topic => self.topic.chunks.len().saturating_sub(CHUNKS_MIN) as u64 * CHUNK_BYTES,
+            Kind::Topic => chunks,
+            Kind::Inbox => chunks + runs.saturating_sub(RUNS_MIN) * INBOX_RUN_BYTES,
             // Its dead letters come with the same priorities, and nobody asks then.
             Kind::Queue => 2 * further,
-            Kind::DeadLetter => further,
+            Kind::DeadLetter | Kind::Temporary => further,
         };
         Small { base: base_of(&self.name, self.kind, !self.has_dead_letters), growth }
     }
@@ -108,7 +115,7 @@ impl Engine {
     /// Counts a destination again that may have grown or shrunk.
     pub(super) fn recount(&mut self, id: DestinationId) {
         let counted = self.lanes_counted_with_queue(id);
-        if let Some(Some(destination)) = self.destinations.get_mut(id.0 as usize) {
+        if let Some(destination) = self.destinations.get_mut(id) {
             let mut now = destination.small();
             now.growth = now.growth.saturating_sub(counted * LANE_BYTES);
             self.small.replace(std::mem::replace(&mut destination.counted, now), now);
@@ -121,12 +128,17 @@ impl Engine {
             return 0;
         };
         let queue = dead.name.strip_prefix(destination::DEAD_LETTER_PREFIX);
-        let queue = queue.and_then(|queue| self.destination(*self.names.get(queue)?));
+        let queue = queue.and_then(|queue| self.queue_named(queue));
         let further = |lane: &u8| *lane != limits::PRIORITY_DEFAULT;
         queue.map_or(0, |queue| {
             let both = dead.queue.lanes_to_tell().filter(|lane| queue.queue.uses_lane(*lane));
             both.filter(further).count() as u64
         })
+    }
+
+    /// The queue with this name, if it reserves a place for its dead letters.
+    fn queue_named(&self, name: &str) -> Option<&Destination> {
+        self.destination(*self.names.get(name)?).filter(|d| d.kind == Kind::Queue)
     }
 
     /// Counts a durable subscription again.
@@ -159,7 +171,8 @@ impl Engine {
         let kind = destination::kind_of(name).unwrap_or(Kind::Queue);
         // Dead letters have a place with their queue, and a queue needs none for those that are there.
         let queue = name.strip_prefix(destination::DEAD_LETTER_PREFIX);
-        if kind == Kind::DeadLetter && queue.is_some_and(|queue| self.names.contains_key(queue)) {
+        if kind == Kind::DeadLetter && queue.is_some_and(|queue| self.queue_named(queue).is_some())
+        {
             return Ok(());
         }
         let dead_letters = self.names.contains_key(destination::dead_letter_name(name).as_str());
@@ -186,7 +199,7 @@ impl Engine {
         Ok(())
     }
 
-    fn growth_left(&self) -> u64 {
+    pub(super) fn growth_left(&self) -> u64 {
         limits::SMALL_STATE_GROWTH_MAX.saturating_sub(self.small.growth)
     }
 
@@ -220,10 +233,10 @@ impl Engine {
         }
         let runs = cursor.runs().len();
         let durable = match self.slots.get(slot).map(|s| &s.role) {
-            Some(Role::Reader(reader)) => reader.durable.is_some(),
+            Some(Role::Reader(reader)) => reader.durable(),
             _ => return false,
         };
-        if durable {
+        if durable.is_some() {
             runs >= RUNS_MAX || runs >= RUNS_MIN as usize && growth_left < RUN_BYTES
         } else {
             runs >= limits::CURSOR_RUNS_MAX
@@ -236,8 +249,13 @@ impl Engine {
         let Some(Role::Reader(reader)) = self.slots.get_mut(slot).map(|s| &mut s.role) else {
             return;
         };
-        let Some(durable) = reader.durable else { return reader.cursor.raise(kept_from) };
-        self.raise_durable(durable, kept_from);
+        match &mut reader.source {
+            Source::Own(own) => own.cursor.raise(kept_from),
+            Source::Durable(durable) => {
+                let durable = *durable;
+                self.raise_durable(durable, kept_from);
+            }
+        }
     }
 
     /// The same for a durable subscription.
@@ -263,6 +281,7 @@ impl Engine {
         for (durable, kept_from) in low {
             self.raise_durable(durable, kept_from);
         }
+        self.raise_inboxes();
     }
 
     /// Into how many chunks each of these topics may be cut in a flush, given how many messages it has

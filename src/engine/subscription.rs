@@ -9,6 +9,7 @@ use crate::base::id::{DestinationId, SessionId};
 use crate::base::limits;
 
 use super::cursor::Cursor;
+use super::messages::SlotId;
 use super::small::Small;
 use super::thaw::Ahead;
 
@@ -18,12 +19,44 @@ pub(super) struct Durable {
     pub(super) destination: DestinationId,
     pub(super) name: Box<str>,
     pub(super) cursor: Cursor,
-    /// A slot is attached to it now.
-    pub(super) attached: bool,
-    /// What it was handed in this run, by earlier sessions.
-    pub(super) handed: Handed,
+    /// Who is attached to it: one, or several that share it, in turn.
+    pub(super) members: VecDeque<SlotId>,
+    /// They share it.
+    pub(super) shared: bool,
+    /// Where it stands in this run.
+    pub(super) reading: Reading,
     /// Its part of the engine's count of small state.
     pub(super) counted: Small,
+}
+
+impl Durable {
+    pub(super) fn new(destination: DestinationId, name: &str, cursor: Cursor) -> Self {
+        Self {
+            destination,
+            name: name.into(),
+            cursor,
+            members: VecDeque::new(),
+            shared: false,
+            reading: Reading::default(),
+            counted: Small::default(),
+        }
+    }
+
+    /// Begins to be read, by somebody who is to be attached next.
+    pub(super) fn begin(&mut self, kept_from: u64, shared: bool) {
+        self.shared = shared;
+        self.reading.next = self.cursor.next_gap(self.cursor.floor().max(kept_from));
+    }
+
+    /// One that was attached is no longer. What was out with it comes again.
+    pub(super) fn leave(&mut self, slot: SlotId, out: BTreeMap<u64, Out>) {
+        self.members.retain(|other| *other != slot);
+        let again = out.into_iter().map(|(offset, out)| (offset, out.attempt));
+        self.reading.again.extend(again);
+        if self.members.is_empty() {
+            self.reading = Reading { handed: self.reading.hand_over(), ..Reading::default() };
+        }
+    }
 }
 
 /// What earlier sessions of a durable subscription may have seen; soft. Two numbers instead of a
@@ -34,6 +67,33 @@ pub(super) struct Handed {
     pub(super) below: u64,
     /// The highest attempt among them.
     pub(super) attempts: u16,
+}
+
+/// How far a subscription has read a topic, beside what it acknowledged; soft. Those that share a durable
+/// one share this.
+#[derive(Debug, Default)]
+pub(super) struct Reading {
+    /// What went to sessions before.
+    pub(super) handed: Handed,
+    /// Next offset to deliver for the first time.
+    pub(super) next: u64,
+    /// To deliver again: offset to deliveries so far.
+    pub(super) again: BTreeMap<u64, u16>,
+    /// Read from the store for what is handed out next.
+    pub(super) ahead: VecDeque<Ahead>,
+    /// Offsets the store should have and has not, before those of `ahead`.
+    pub(super) missing: Range<u64>,
+}
+
+impl Reading {
+    /// What the next session of the same durable subscription has to know, when nothing is out.
+    fn hand_over(&self) -> Handed {
+        let attempts = self.again.values().copied().max().unwrap_or(0);
+        Handed {
+            below: self.handed.below.max(self.next),
+            attempts: self.handed.attempts.max(attempts).max(1),
+        }
+    }
 }
 
 /// An attached subscription.
@@ -80,29 +140,55 @@ pub(super) struct Deadline {
     pub(super) attempt: u16,
 }
 
-/// A topic subscription's place in the log.
+/// Reads a topic.
 #[derive(Debug)]
 pub(super) struct Reader {
-    /// Durable subscription number, if it is one.
-    pub(super) durable: Option<u32>,
-    /// What went to sessions before this one.
-    pub(super) handed: Handed,
-    /// Acknowledged offsets, when ephemeral; a durable one keeps them in [`Durable`].
-    pub(super) cursor: Cursor,
-    /// Next offset to deliver for the first time.
-    pub(super) next: u64,
+    pub(super) source: Source,
     /// Out, by offset.
     pub(super) out: BTreeMap<u64, Out>,
-    /// To deliver again: offset to deliveries so far.
-    pub(super) again: BTreeMap<u64, u16>,
     /// Out and no longer in memory: sequence to offset, for those below `lost_below`. The message
     /// cannot tell its offset, and its credit must not wait for the timeout.
     pub(super) lost: BTreeMap<u64, u64>,
     pub(super) lost_below: u64,
-    /// Read from the store for what it is handed next.
-    pub(super) ahead: VecDeque<Ahead>,
-    /// Offsets the store should have and has not, before those of `ahead`.
-    pub(super) missing: Range<u64>,
+}
+
+/// Whose place in the topic a reader goes by.
+#[derive(Debug)]
+pub(super) enum Source {
+    /// Its own: an ephemeral one.
+    Own(Box<Own>),
+    /// That of the durable subscription with this number.
+    Durable(u32),
+}
+
+/// An ephemeral subscription's place in a topic.
+#[derive(Debug)]
+pub(super) struct Own {
+    /// What it has acknowledged.
+    pub(super) cursor: Cursor,
+    pub(super) reading: Reading,
+}
+
+impl Source {
+    /// One's own, beginning behind what this cursor has acknowledged.
+    pub(super) fn own(cursor: Cursor) -> Self {
+        let next = cursor.next_gap(cursor.floor());
+        Self::Own(Box::new(Own { cursor, reading: Reading { next, ..Reading::default() } }))
+    }
+
+    /// The place it stands for; `None`: its durable subscription is gone.
+    pub(super) fn place<'a>(
+        &'a mut self,
+        durables: &'a mut BTreeMap<u32, Durable>,
+    ) -> Option<(&'a Cursor, &'a mut Reading)> {
+        match self {
+            Self::Own(own) => Some((&own.cursor, &mut own.reading)),
+            Self::Durable(number) => {
+                let durable = durables.get_mut(number)?;
+                Some((&durable.cursor, &mut durable.reading))
+            }
+        }
+    }
 }
 
 /// A topic message that is out with a subscription.
@@ -116,6 +202,18 @@ pub(super) struct Out {
 }
 
 impl Reader {
+    pub(super) fn new(source: Source) -> Self {
+        Self { source, out: BTreeMap::new(), lost: BTreeMap::new(), lost_below: 0 }
+    }
+
+    /// The number of its durable subscription, if it has one.
+    pub(super) fn durable(&self) -> Option<u32> {
+        match self.source {
+            Source::Own(_) => None,
+            Source::Durable(number) => Some(number),
+        }
+    }
+
     /// Begins a lease.
     pub(super) fn put_out(&mut self, offset: u64, out: Out) {
         self.out.insert(offset, out);
@@ -143,16 +241,6 @@ impl Reader {
             self.lost_below = hot_from;
         }
         self.lost.get(&sequence).copied()
-    }
-
-    /// What the next session of the same durable subscription has to know.
-    pub(super) fn hand_over(&self) -> Handed {
-        let out = self.out.values().map(|out| out.attempt);
-        let attempts = out.chain(self.again.values().copied()).max().unwrap_or(0);
-        Handed {
-            below: self.handed.below.max(self.next),
-            attempts: self.handed.attempts.max(attempts).max(1),
-        }
     }
 }
 

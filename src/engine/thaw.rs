@@ -217,14 +217,15 @@ impl Engine {
             return;
         }
         let Role::Reader(reader) = &mut subscription.role else { return };
-        reader.ahead.clear();
+        let Some((_, reading)) = reader.source.place(&mut self.durables) else { return };
+        reading.ahead.clear();
         for row in rows {
             let Place::Ready { position, .. } = row.place else { continue };
-            reader.ahead.push_back(Ahead::of_row(row, position, row.id));
+            reading.ahead.push_back(Ahead::of_row(row, position, row.id));
         }
-        let first = reader.ahead.front().map(|ahead| ahead.offset);
+        let first = reading.ahead.front().map(|ahead| ahead.offset);
         let there = first.or(end.then_some(hot_from)).unwrap_or(from);
-        reader.missing = from..there;
+        reading.missing = from..there;
         self.activate(id);
     }
 
@@ -252,6 +253,7 @@ impl Engine {
             Event::Rescheduled { id, .. }
             | Event::Acknowledged { id }
             | Event::Expired { id }
+            | Event::GivenUp { id }
             | Event::Failed { id, .. }
             | Event::Dead { id, .. } => self.may_lie_below(id).then_some(id),
             _ => None,

@@ -336,7 +336,7 @@ impl Inner {
         let end = self.topics.get(name).map_or(0, Vec::len) as u64 + 1;
         let next_offset = match wish.start {
             _ if kind.is_queue() => 0,
-            StartAt::Latest => end,
+            StartAt::Unread | StartAt::Latest => end,
             StartAt::Earliest => 1,
             StartAt::Offset(offset) => offset,
         };
@@ -484,6 +484,7 @@ impl Inner {
             in_flight: count(State::InFlight),
             consumers: 0,
             next_offset: 0,
+            unread: 0,
             paused: control.paused,
             max_messages: control.max_messages,
             max_age_ms: control.max_age_ms,

@@ -162,6 +162,7 @@ fn subscribe(destination: &'static str, credit: u32) -> Command {
         ack_timeout_ms: 0,
         durable: "".into(),
         start: StartAt::Latest,
+        shared: false,
     })
 }
 

@@ -215,6 +215,7 @@ impl Core {
         self.thaw(now)?;
         let fired = self.engine.fire(now, self.fire_limit());
         self.resume();
+        self.engine.delete_ownerless(&mut BatchSink(&mut self.batch));
         self.do_work(now.mono_ms)?;
         let mut sink = BatchSink(&mut self.batch);
         let timers = self.engine.run_timers(limits::FIRE_PER_STEP_MAX, &mut sink);

@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::base::destination::Kind;
 use crate::base::id::{DestinationId, Key};
 use crate::base::stored::Place;
 use crate::codec::row;
-use crate::engine::{Alive, Frozen, ReadyPlace};
+use crate::engine::{Alive, Frozen, Kinds, ReadyPlace};
 use crate::store::key::{self, ReadyKey};
 use crate::store::{Family, Liveness};
 
@@ -19,7 +18,7 @@ pub(super) struct Known {
     mono_ms: u64,
     fired_to: Key,
     consumed: BTreeMap<(DestinationId, u8), u64>,
-    kinds: Vec<Option<Kind>>,
+    kinds: Arc<Kinds>,
     purged: BTreeMap<DestinationId, u64>,
     alive: Arc<Alive>,
     records: Left,
@@ -34,7 +33,7 @@ impl Known {
             mono_ms: frozen.meta().now.mono_ms,
             fired_to: frozen.meta().fired_to,
             consumed: frozen.consumed().clone(),
-            kinds: frozen.kinds().to_vec(),
+            kinds: frozen.kinds().clone(),
             purged: frozen.purged().clone(),
             alive: frozen.alive().clone(),
             records,
@@ -53,7 +52,7 @@ impl Known {
     }
 
     fn is_gone(&self, destination: DestinationId) -> bool {
-        self.kinds.get(destination.0 as usize).is_some_and(Option::is_none)
+        self.kinds.is_gone(destination)
     }
 
     /// Whether a dedup id is past its time, or its destination is gone.

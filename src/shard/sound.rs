@@ -127,12 +127,24 @@ impl Judge {
             Event::TopicAcknowledged { from, to, .. } => {
                 check(from <= to && to < NUMBER_MAX, "acknowledged offsets out of order")
             }
+            Event::InboxAcknowledged { destination, subscription, from, to } => {
+                let known = self.destinations.get(&destination);
+                let inbox = known.is_some_and(|known| known.kind == Kind::Inbox);
+                check(inbox && subscription == 0, "acknowledged offsets of no inbox")?;
+                check(
+                    1 <= from && from <= to && to < NUMBER_MAX,
+                    "acknowledged offsets out of order",
+                )
+            }
             Event::LineRestored { pace: Pace { steady_to, slow_to } } => {
                 check(steady_to <= slow_to && slow_to < NUMBER_MAX, TOO_LARGE)
             }
             Event::Restored { .. } => self.check_open(event),
             Event::Finished { id, state } => {
-                let end = matches!(state, State::Acknowledged | State::Cancelled | State::Expired);
+                let end = matches!(
+                    state,
+                    State::Acknowledged | State::Cancelled | State::Expired | State::Dead
+                );
                 check(end, "an end that is none")?;
                 check(id.sequence() < NUMBER_MAX, TOO_LARGE)
             }
@@ -188,7 +200,7 @@ impl Judge {
         check(priority <= limits::PRIORITY_MAX, "a priority that no message has")?;
         let open = match (state, self.destinations.get(&destination).map(|known| known.kind)) {
             (State::Scheduled, _) | (State::Ready | State::Dead, None) => true,
-            (State::Ready, Some(kind)) => kind == Kind::Queue,
+            (State::Ready, Some(kind)) => matches!(kind, Kind::Queue | Kind::Temporary),
             (State::Dead, Some(kind)) => kind == Kind::DeadLetter,
             _ => false,
         };
@@ -226,7 +238,7 @@ mod tests {
     fn counters() -> Event<'static> {
         Event::Counters {
             next_sequence: NEXT,
-            next_destination: 3,
+            next_destination: 4,
             next_subscription: 2,
             next_position: NEXT,
         }
@@ -262,6 +274,16 @@ mod tests {
         Event::TopicAcknowledged { subscription: 1, from, to }
     }
 
+    const fn inbox_acknowledged(
+        destination: u32,
+        subscription: u32,
+        from: u64,
+        to: u64,
+    ) -> Event<'static> {
+        let destination = DestinationId(destination);
+        Event::InboxAcknowledged { destination, subscription, from, to }
+    }
+
     fn open(destination: u32, sequence: u64, due_ms: u64, state: State) -> Event<'static> {
         Event::Restored {
             id: MessageId::new(5, 0, sequence),
@@ -295,6 +317,7 @@ mod tests {
             destination(0, "/queue/q"),
             destination(1, "/topic/t"),
             destination(2, "/dlq/queue/q"),
+            destination(3, "/user/a/queue/b"),
             lane(0, 9, 2 * NEXT),
             chunk(1, 5, 10),
             chunk(1, 9, 10),
@@ -306,6 +329,7 @@ mod tests {
             open(5, 4, 3, State::Dead),
             open(5, 5, 3, State::Ready),
             finished(2 * NEXT, State::Expired),
+            inbox_acknowledged(3, 0, 1, 4),
             Event::LineRestored { pace: Pace { steady_to: 5_000, slow_to: 6_000 } },
         ]
     }
@@ -326,7 +350,7 @@ mod tests {
         assert_eq!((engine.next_sequence(), engine.now()), (NEXT, Now::all(1_000)));
         let bad = [
             counters(),
-            destination(3, "/queue/r"),
+            destination(4, "/queue/r"),
             destination(1, "/topic/t"),
             lane(1, 0, 1),
             lane(5, 0, 1),
@@ -352,6 +376,11 @@ mod tests {
             finished(NUMBER_MAX, State::Acknowledged),
             put_back(open(0, 3, 3, State::Scheduled), DUE_MS_MAX + 1),
             put_back(open(0, 3, 3, State::Ready), NUMBER_MAX),
+            inbox_acknowledged(1, 0, 1, 1),
+            inbox_acknowledged(3, 1, 1, 1),
+            inbox_acknowledged(3, 0, 0, 1),
+            inbox_acknowledged(3, 0, 3, 2),
+            inbox_acknowledged(3, 0, 3, NUMBER_MAX),
             Event::LineRestored { pace: Pace { steady_to: 0, slow_to: NUMBER_MAX } },
             Event::Acknowledged { id: MessageId::new(5, 0, 1) },
         ];

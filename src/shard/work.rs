@@ -50,7 +50,7 @@ impl Core {
                     self.outboxes.insert(session, outbox);
                 }
                 Work::Close(session) => {
-                    self.engine.close_session(session);
+                    self.engine.close_session(session, &mut BatchSink(&mut self.batch));
                     self.outboxes.remove(&session);
                 }
                 Work::Requests(session, mut requests) => {

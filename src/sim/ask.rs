@@ -344,6 +344,7 @@ impl World {
             ack_timeout_ms: sub.ack_timeout_ms,
             durable: Bytes::from(sub.durable.unwrap_or_default()),
             start,
+            shared: false,
         };
         self.submit(client, Asked::Subscribe(sub), Command::Subscribe(wish));
     }

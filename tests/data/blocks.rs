@@ -174,6 +174,7 @@ fn wish(to: &str, durable: &'static str) -> Command {
         ack_timeout_ms: 0,
         durable: Bytes::from_static(durable.as_bytes()),
         start: StartAt::Earliest,
+        shared: false,
     })
 }
 

@@ -264,6 +264,7 @@ pub(crate) fn wish(subscription: u32, to: &str, credit: u32) -> Command {
         ack_timeout_ms: 0,
         durable: Bytes::new(),
         start: StartAt::Earliest,
+        shared: false,
     })
 }
 

@@ -463,6 +463,6 @@ fn take_frame(input: &mut BytesMut) -> Option<Frame> {
 
 /// The body of a subscribe that begins at the oldest message.
 pub(crate) fn subscribe_body(number: u32, to: &[u8], credit: u32, ack_timeout_ms: u64) -> Vec<u8> {
-    let out = Out::new().u32(number).u32(credit).u64(ack_timeout_ms).u8(1).u64(0);
+    let out = Out::new().u32(number).u32(credit).u64(ack_timeout_ms).u8(1).u64(0).u8(0);
     out.raw_text(to).text("").0
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use postdate::base::command::{Answer, Command, Outgoing};
 use postdate::base::config::ShardConfig;
-use postdate::base::event::{BatchMeta, Event, EventSink};
+use postdate::base::event::{BatchMeta, Event, EventSink, NoSink};
 use postdate::base::id::{Key, MessageId, SessionId};
 use postdate::base::lifecycle::State;
 use postdate::base::limits;
@@ -115,7 +115,7 @@ impl Rig {
                 }
                 Work::Close(session) => {
                     self.open.remove(&session);
-                    self.engine.close_session(session);
+                    self.engine.close_session(session, &mut sink);
                     asked.retain(|_, (asker, _)| *asker != session);
                 }
             }
@@ -227,7 +227,7 @@ impl Rig {
                 }
             }
         });
-        self.engine.close_session(session);
+        self.engine.close_session(session, &mut NoSink);
         let count = |state| found.get(&state).copied().unwrap_or(0);
         let stats: BTreeMap<_, _> = self.engine.stats().into_iter().collect();
         assert_eq!(stats["scheduled"], count(State::Scheduled));

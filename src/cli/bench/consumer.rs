@@ -113,6 +113,7 @@ impl Consumer {
             ack_timeout_ms: 0,
             durable: bytes::Bytes::new(),
             start: StartAt::Latest,
+            shared: false,
         });
         link.ask(&subscribe).await?;
         let consumed = Consumed {

@@ -77,6 +77,8 @@ fn samples() -> Vec<Event<'static>> {
             before: 44,
             spared: Sequences::default(),
         },
+        Event::GivenUp { id },
+        Event::InboxAcknowledged { destination, subscription: 8, from: 2, to: 3 },
         Event::DestinationPaused { destination, paused: true },
         Event::DestinationLimited { destination, max_messages: 31, max_age_ms: 32 },
     ]

@@ -9,7 +9,7 @@ use crate::base::command::{Answer, Command, DestinationInfo, Purged};
 use crate::base::config::ShardConfig;
 use crate::base::error::Code;
 use crate::base::event::{Event, Sequences};
-use crate::base::id::MessageId;
+use crate::base::id::{DestinationId, MessageId};
 use crate::base::lifecycle::State;
 use crate::base::limits;
 use crate::base::message::{Delay, Message};
@@ -133,7 +133,7 @@ fn a_purge_of_what_is_scheduled_takes_the_wheel_what_was_put_back_and_the_memory
         assert_eq!(rig.verdict(Command::Reschedule { items }), (false, State::Gone));
     }
     // The mark by which those in the store will be dropped, also over a baseline.
-    let mark = |rig: &Rig| rig.engine.destinations[0].as_ref().unwrap().control.purged_before;
+    let mark = |rig: &Rig| rig.engine.destination(DestinationId(0)).unwrap().control.purged_before;
     assert_eq!(mark(&rig), other.sequence() + 1);
     rig.check_replay();
     rig.flush();
@@ -310,8 +310,7 @@ fn dead_letters_are_purged_like_any_queue() {
     // In replay the message still stands in the lane it died from, and must not go with that one.
     assert_eq!(purged(&mut rig, Q, true), (0, 0));
     rig.publish(Q, Message::new("y"));
-    rig.engine.close_session(A);
-    rig.engine.open_session(A);
+    rig.vanish(A);
     assert_eq!(purged(&mut rig, Q, true), (1, 0));
     rig.restart(0);
     assert_eq!(rig.state(id), State::Dead);
@@ -504,7 +503,7 @@ fn a_purge_is_faster_than_a_read() {
     rig.flush();
     rig.step_limited(vec![(A, subscribe(1, Q, 10))], 3);
     assert!(rig.engine.wants_more());
-    let destination = rig.engine.destinations[0].as_ref().unwrap().id;
+    let destination = rig.engine.destination(DestinationId(0)).unwrap().id;
     rig.engine.apply(&Event::DestinationPurged {
         destination,
         ready: true,

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use super::super::Engine;
+use super::super::cursor::Cursor;
 use super::super::destination::Destination;
 use super::super::small::Small;
-use super::super::subscription::{Reader, Role, Subscription};
+use super::super::subscription::{Reader, Reading, Role, Source, Subscription};
 use super::super::topic::Kept;
 use crate::base::destination::{self, Kind};
 use crate::base::event::Event;
-use crate::base::id::DestinationId;
+use crate::base::id::{DestinationId, SessionId};
 use crate::base::lifecycle::State;
 use crate::base::stored::{Place, Want};
 use crate::codec::event;
@@ -27,8 +28,9 @@ struct Count {
 pub(super) fn check(engine: &Engine, below: &SimStore) {
     counters(engine, below);
     small_state(engine);
+    groups(engine);
     for (id, destination) in
-        engine.destinations.iter().flatten().map(|destination| (destination.id, destination))
+        engine.destinations.iter().map(|destination| (destination.id, destination))
     {
         let queued = engine.active.iter().filter(|active| **active == id).count();
         assert_eq!(queued, usize::from(destination.active), "its place among the active ones");
@@ -66,10 +68,10 @@ fn small_state(engine: &Engine) {
         counted <= base + growth,
         "{counted} bytes of small state, {base} and {growth} counted"
     );
-    let destinations = engine.destinations.iter().flatten().map(|d| d.counted);
+    let destinations = engine.destinations.iter().map(|d| d.counted);
     let durables = engine.durables.values().map(|durable| durable.counted);
     assert_eq!(engine.small, Small::sum(destinations.chain(durables)));
-    for queue in engine.destinations.iter().flatten().filter(|d| d.kind == Kind::Queue) {
+    for queue in engine.destinations.iter().filter(|d| d.kind == Kind::Queue) {
         let dead = destination::dead_letter_name(&queue.name);
         assert_eq!(queue.has_dead_letters, engine.names.contains_key(dead.as_str()));
     }
@@ -101,7 +103,7 @@ fn counters(engine: &Engine, below: &SimStore) {
             Place::Ready { .. } => count.ready += 1,
         }
     }
-    for destination in engine.destinations.iter().flatten() {
+    for destination in engine.destinations.iter() {
         let mut found = counts.remove(&destination.id).unwrap_or_default();
         for slot in &destination.subscribers {
             if let Role::Reader(reader) = &engine.slots.get(*slot).unwrap().role {
@@ -155,14 +157,51 @@ fn leases(engine: &Engine, slot: u32, subscription: &Subscription) {
     }
 }
 
+/// What a reader has acknowledged, and where it reads.
+fn place<'a>(engine: &'a Engine, reader: &'a Reader) -> (&'a Cursor, &'a Reading) {
+    match &reader.source {
+        Source::Own(own) => (&own.cursor, &own.reading),
+        Source::Durable(number) => {
+            let durable = &engine.durables[number];
+            (&durable.cursor, &durable.reading)
+        }
+    }
+}
+
+/// Those that share a subscription: a message is out with one of them, or comes again, or waits.
+fn groups(engine: &Engine) {
+    for durable in engine.durables.values() {
+        let mut out: Vec<u64> = durable.reading.again.keys().copied().collect();
+        for slot in &durable.members {
+            let subscription = engine.slots.get(*slot).expect("a member without a slot");
+            let Role::Reader(reader) = &subscription.role else { panic!("a consumer in a group") };
+            out.extend(reader.out.keys());
+        }
+        out.sort_unstable();
+        assert!(out.windows(2).all(|two| two[0] < two[1]), "out twice: {out:?}");
+        // What retention dropped counts as acknowledged, and is still out.
+        let kept_from = engine.destination(durable.destination).unwrap().topic.first_offset;
+        let kept = out.iter().filter(|offset| **offset >= kept_from);
+        let mut over = kept.filter(|offset| durable.cursor.contains(**offset));
+        assert_eq!(over.next(), None, "out after its end");
+        assert!(durable.shared || durable.members.len() <= 1);
+    }
+    let owned = engine.sessions.iter().flat_map(|(id, session)| {
+        session.temporary.iter().map(|destination| (*destination, Some(SessionId(*id))))
+    });
+    let mut owned: Vec<_> = owned.collect();
+    owned.sort_unstable_by_key(|(destination, _)| *destination);
+    let all = engine.destinations.in_order();
+    let owners: Vec<_> =
+        all.iter().filter(|d| d.owner.is_some()).map(|d| (d.id, d.owner)).collect();
+    assert_eq!(owned, owners, "temporary queues and their owners");
+}
+
 /// Whether the next message has expired, and passing over it would leave one gap too many.
 fn expired_gap_too_many(engine: &Engine, reader: &Reader, destination: &Destination) -> bool {
-    let cursor = match reader.durable {
-        Some(number) => &engine.durables[&number].cursor,
-        None => &reader.cursor,
-    };
-    let next = cursor.next_gap(reader.next.max(destination.topic.first_offset));
-    let ahead = reader.ahead.front().map(|ahead| ahead.expires_mono_ms);
+    let (cursor, reading) = place(engine, reader);
+    let next = cursor.next_gap(reading.next.max(destination.topic.first_offset));
+    let ahead = reading.ahead.front().map(|ahead| ahead.expires_mono_ms);
     let entry = destination.topic.sequence_at(next).and_then(|at| engine.messages.get(at));
     let expires_ms = entry.map(|entry| entry.expires_mono_ms).or(ahead).unwrap_or(0);
     cursor.runs().len() >= 8 && expires_ms != 0 && expires_ms <= engine.now.mono_ms
@@ -182,12 +221,9 @@ fn nothing_waits_for(engine: &Engine, id: DestinationId, subscription: &Subscrip
         // It waits for a gap to be closed.
         Role::Reader(reader) if expired_gap_too_many(engine, reader, destination) => {}
         Role::Reader(reader) => {
-            let cursor = match reader.durable {
-                Some(number) => &engine.durables[&number].cursor,
-                None => &reader.cursor,
-            };
-            let next = cursor.next_gap(reader.next.max(destination.topic.first_offset));
-            assert!(reader.again.is_empty(), "what came back is stuck");
+            let (cursor, reading) = place(engine, reader);
+            let next = cursor.next_gap(reading.next.max(destination.topic.first_offset));
+            assert!(reading.again.is_empty(), "what came back is stuck");
             assert_eq!(next, destination.topic.next_offset(), "{} is stuck", destination.name);
         }
     }

@@ -3,6 +3,8 @@
 
 mod clocks;
 mod control;
+mod groups;
+mod inbox;
 mod invariants;
 mod layers;
 mod looks;
@@ -11,4 +13,5 @@ mod random;
 mod rig;
 mod schedule;
 mod small;
+mod temporary;
 mod topic;

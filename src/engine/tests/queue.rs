@@ -89,7 +89,7 @@ fn a_timeout_a_reject_and_a_lost_session_deliver_again() {
     let reject = Command::Reject { subscription: 1, ids: vec![id], requeue: true };
     assert_eq!(rig.verdict(reject), (true, State::Ready));
     assert_eq!(rig.take_received()[0].1.attempt, 3, "reject");
-    rig.engine.close_session(A);
+    rig.engine.close_session(A, &mut crate::base::event::NoSink);
     rig.subscribe_1s(B, 7, "/queue/q", 10);
     let received = rig.take_received();
     assert_eq!((received[0].0, received[0].1.attempt), (B, 4));

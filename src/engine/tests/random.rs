@@ -54,9 +54,11 @@ enum Op {
     },
     Durable {
         session: bool,
+        topic: usize,
         name: usize,
         credit: u32,
         start: StartAt,
+        shared: bool,
     },
     Unsubscribe {
         at: usize,
@@ -79,9 +81,17 @@ enum Op {
     Restart(u64),
 }
 
-const NAMES: [&str; 4] = ["/queue/a", "/queue/b", "/topic/t", "/dlq/queue/a"];
-const TOPIC: &str = NAMES[2];
+const NAMES: [&str; 6] =
+    ["/queue/a", "/queue/b", "/topic/t", "/dlq/queue/a", "/user/u/queue/i", "/temp-queue/r"];
+const TOPICS: [&str; 2] = [NAMES[2], INBOX];
+const INBOX: &str = NAMES[4];
+/// Where it stands among the names.
+const TEMPORARY: usize = 5;
 const DURABLES: [&str; 2] = ["d", "e"];
+
+fn is_topic(name: &str) -> bool {
+    TOPICS.contains(&name)
+}
 
 fn delay() -> impl Strategy<Value = Delay> {
     prop_oneof![
@@ -96,6 +106,7 @@ fn delay() -> impl Strategy<Value = Delay> {
 fn start() -> impl Strategy<Value = StartAt> {
     prop_oneof![
         2 => Just(StartAt::Earliest),
+        2 => Just(StartAt::Unread),
         1 => Just(StartAt::Latest),
         1 => (0u64..20).prop_map(StartAt::Offset),
     ]
@@ -103,10 +114,10 @@ fn start() -> impl Strategy<Value = StartAt> {
 
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
-        8 => (0usize..4, delay(), 0u8..10, proptest::option::weighted(0.1, 0u64..2_000),
+        8 => (0usize..6, delay(), 0u8..10, proptest::option::weighted(0.1, 0u64..2_000),
               proptest::option::weighted(0.2, 0u8..4))
             .prop_map(|(to, delay, priority, expiry, dedup)| Op::Publish { to, delay, priority, expiry, dedup }),
-        2 => (0usize..4, delay(), 1u8..8)
+        2 => (0usize..6, delay(), 1u8..8)
             .prop_map(|(to, delay, count)| Op::Burst { to, delay, count }),
         2 => (0usize..100).prop_map(Op::Cancel),
         1 => (0usize..100).prop_map(Op::RescheduleToSame),
@@ -116,10 +127,12 @@ fn op() -> impl Strategy<Value = Op> {
         4 => (0usize..100, any::<bool>())
             .prop_map(|(at, cumulative)| Op::AckDelivered { at, cumulative }),
         1 => (0usize..100).prop_map(Op::RejectDelivered),
-        2 => (any::<bool>(), 0usize..4, 1u32..5, any::<bool>(), start())
+        2 => (any::<bool>(), 0usize..6, 1u32..5, any::<bool>(), start())
             .prop_map(|(session, to, credit, patient, start)| Op::Subscribe { session, to, credit, patient, start }),
-        2 => (any::<bool>(), 0usize..2, 1u32..5, start())
-            .prop_map(|(session, name, credit, start)| Op::Durable { session, name, credit, start }),
+        3 => (any::<bool>(), 0usize..2, 0usize..2, 1u32..5, start(), any::<bool>())
+            .prop_map(|(session, topic, name, credit, start, shared)| {
+                Op::Durable { session, topic, name, credit, start, shared }
+            }),
         1 => (0usize..100, proptest::bool::weighted(0.3))
             .prop_map(|(at, delete)| Op::Unsubscribe { at, delete }),
         1 => any::<bool>().prop_map(Op::Vanish),
@@ -128,10 +141,10 @@ fn op() -> impl Strategy<Value = Op> {
             ], -1_500i64..1_500)
             .prop_map(|(mono, wall)| Op::Pass { mono, wall }),
         1 => proptest::option::of(1usize..4).prop_map(Op::Limit),
-        1 => (0usize..4).prop_map(Op::Delete),
-        3 => (0usize..4, any::<bool>()).prop_map(|(of, scheduled)| Op::Purge(of, scheduled)),
-        1 => (0usize..4, proptest::bool::weighted(0.4)).prop_map(|(of, on)| Op::Pause(of, on)),
-        1 => (0usize..4, proptest::option::of(0u64..12), proptest::option::of(0u64..3_000))
+        1 => (0usize..6).prop_map(Op::Delete),
+        3 => (0usize..6, any::<bool>()).prop_map(|(of, scheduled)| Op::Purge(of, scheduled)),
+        1 => (0usize..6, proptest::bool::weighted(0.4)).prop_map(|(of, on)| Op::Pause(of, on)),
+        1 => (0usize..6, proptest::option::of(0u64..12), proptest::option::of(0u64..3_000))
             .prop_map(|(of, messages, age)| Op::Restrict(of, messages, age)),
         3 => Just(Op::Freeze),
         3 => Just(Op::Switch),
@@ -140,11 +153,20 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// Who acknowledges on a topic: a durable subscription by name, or one subscription of a session.
+/// Who acknowledges on a topic: a durable subscription by name, or one subscription of a session; and which
+/// topic.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Reader {
-    Durable(&'static str),
-    Ephemeral(SessionId, u32),
+    Durable(&'static str, &'static str),
+    Ephemeral(SessionId, u32, &'static str),
+}
+
+impl Reader {
+    fn topic(&self) -> &'static str {
+        match self {
+            Self::Durable(_, topic) | Self::Ephemeral(_, _, topic) => topic,
+        }
+    }
 }
 
 /// What a careful outsider wrote down.
@@ -158,6 +180,12 @@ struct Ledger {
     subscriptions: BTreeMap<(SessionId, u32), Option<Reader>>,
     /// Offsets acknowledged.
     acknowledged: BTreeSet<(Reader, u64)>,
+    /// Those of the inbox, by whatever reader.
+    read: BTreeSet<u64>,
+    /// Subscriptions that are shared: what all of them were delivered before says nothing of one.
+    shared: BTreeSet<(SessionId, u32)>,
+    /// Durable subscriptions there are.
+    durables: BTreeSet<Reader>,
     /// The attempt of the last delivery, in this run.
     attempts: BTreeMap<(Option<Reader>, MessageId), u32>,
     /// Everything delivered in this run, in order.
@@ -179,6 +207,7 @@ impl Ledger {
     fn forget_reader(&mut self, gone: impl Fn(&Reader) -> bool) {
         self.acknowledged.retain(|(reader, _)| !gone(reader));
         self.attempts.retain(|(reader, _), _| reader.as_ref().is_none_or(|r| !gone(r)));
+        self.durables.retain(|reader| !gone(reader));
     }
 }
 
@@ -289,16 +318,18 @@ impl Walk {
                 let wish = subscribe_for(number, NAMES[to], credit, timeout);
                 let Command::Subscribe(wish) = wish else { unreachable!() };
                 let session = session(first);
-                let reader = (NAMES[to] == TOPIC).then_some(Reader::Ephemeral(session, number));
+                let reader =
+                    is_topic(NAMES[to]).then_some(Reader::Ephemeral(session, number, NAMES[to]));
                 self.subscribe(session, Subscribe { start, ..wish }, reader);
             }
-            Op::Durable { session: first, name, credit, start } => {
+            Op::Durable { session: first, topic, name, credit, start, shared } => {
                 let number = self.take_number();
-                let wish = subscribe_for(number, TOPIC, credit, 1_000);
+                let wish = subscribe_for(number, TOPICS[topic], credit, 1_000);
                 let Command::Subscribe(wish) = wish else { unreachable!() };
                 let durable = Bytes::from_static(DURABLES[name].as_bytes());
-                let reader = Some(Reader::Durable(DURABLES[name]));
-                self.subscribe(session(first), Subscribe { start, durable, ..wish }, reader);
+                let reader = Some(Reader::Durable(DURABLES[name], TOPICS[topic]));
+                let wish = Subscribe { start, durable, shared, ..wish };
+                self.subscribe(session(first), wish, reader);
             }
             Op::Unsubscribe { at, delete } => {
                 let all = &self.ledger.subscriptions;
@@ -308,19 +339,23 @@ impl Walk {
                     return;
                 };
                 let reader = reader.clone();
-                self.ask_as(session, Command::Unsubscribe { subscription, delete });
+                let unsubscribe = Command::Unsubscribe { subscription, delete };
+                if matches!(self.ask_as(session, unsubscribe), Answer::Failed(_)) {
+                    // Others share it.
+                    return;
+                }
                 self.ledger.subscriptions.remove(&(session, subscription));
                 let ours = |(s, d): &(SessionId, Delivery)| (*s, d.subscription);
                 self.ledger.delivered.retain(|d| ours(d) != (session, subscription));
-                if delete && let Some(reader @ Reader::Durable(_)) = reader {
+                if delete && let Some(reader @ Reader::Durable(..)) = reader {
                     self.ledger.forget_reader(|other| *other == reader);
                 }
             }
             Op::Vanish(first) => {
                 let session = session(first);
-                self.rig.engine.close_session(session);
-                self.rig.engine.open_session(session);
+                self.rig.vanish(session);
                 self.ledger.forget_sessions(|other| other == session);
+                self.note_temporary();
             }
             Op::Pass { mono, wall } => self.pass(mono, wall),
             Op::Limit(limit) => self.limit = limit,
@@ -341,13 +376,21 @@ impl Walk {
                 self.ledger.forget_sessions(|_| true);
                 self.ledger.attempts.values_mut().for_each(|attempt| *attempt = 1);
                 self.rig.restart(ms);
+                self.note_temporary();
             }
         }
     }
 
     fn publish(&mut self, to: usize, dedup: Option<u8>, messages: &[Message]) {
         let now = self.rig.now;
-        let Answer::Produced(results) = self.ask(produce(NAMES[to], messages)) else { panic!() };
+        let results = match self.ask(produce(NAMES[to], messages)) {
+            Answer::Produced(results) => results,
+            // Nobody has one, and sending makes none.
+            Answer::Failed(error) if to == TEMPORARY => {
+                return assert_eq!(error.code, Code::DestinationNotFound);
+            }
+            other => panic!("{other:?}"),
+        };
         for (message, result) in messages.iter().zip(&results) {
             let produced = match result {
                 Ok(produced) => *produced,
@@ -359,7 +402,7 @@ impl Walk {
             self.check_dedup(to, dedup, produced);
             if !produced.duplicate {
                 self.ledger.due.insert(produced.id, Some(due(now, message.delay)));
-                if message.delay == Delay::None && NAMES[to] != TOPIC {
+                if message.delay == Delay::None && !is_topic(NAMES[to]) {
                     self.ledger.lanes.insert(produced.id, (to, message.priority));
                 }
                 self.ids.push(produced.id);
@@ -382,7 +425,8 @@ impl Walk {
         // Written down before the answer, because deliveries of the same step are judged by it.
         let before = self.ledger.acknowledged.clone();
         if let Some(reader) = reader.clone() {
-            let from = if cumulative { 1 } else { delivery.offset };
+            let all = cumulative && !self.ledger.shared.contains(&(session, subscription));
+            let from = if all { 1 } else { delivery.offset };
             let all = (from..=delivery.offset).map(|offset| (reader.clone(), offset));
             self.ledger.acknowledged.extend(all);
         }
@@ -393,7 +437,10 @@ impl Walk {
         }
         if reader.is_some() && verdicts[0].state == State::Gone {
             self.ledger.acknowledged = before;
+        } else if reader.is_some_and(|reader| reader.topic() == INBOX) {
+            self.ledger.read.insert(delivery.offset);
         }
+        let reader = self.ledger.subscriptions[&(session, subscription)].clone();
         if cumulative && reader.is_none() {
             // What else it took is known by asking; nothing of it may come again.
             for id in self.ids.clone() {
@@ -411,9 +458,24 @@ impl Walk {
 
     fn subscribe(&mut self, session: SessionId, wish: Subscribe, reader: Option<Reader>) {
         let key = (session, wish.subscription);
-        self.ledger.subscriptions.insert(key, reader);
+        self.ledger.subscriptions.insert(key, reader.clone());
+        if wish.shared {
+            self.ledger.shared.insert(key);
+        }
+        // A new one that begins where the user is gets nothing that the user has acknowledged.
+        if let Some(reader) = reader.filter(|reader| self.ledger.durables.insert(reader.clone()))
+            && (reader.topic(), wish.start) == (INBOX, StartAt::Unread)
+        {
+            let read = self.ledger.read.iter().map(|offset| (reader.clone(), *offset));
+            self.ledger.acknowledged.extend(read);
+        }
+        let made = |walk: &Self| walk.rig.engine.durables.len();
+        let (before, durable) = (made(self), !wish.durable.is_empty());
         if matches!(self.ask_as(session, Command::Subscribe(wish)), Answer::Failed(_)) {
-            self.ledger.subscriptions.remove(&key);
+            let reader = self.ledger.subscriptions.remove(&key).flatten();
+            if durable && made(self) == before && !self.is_there(reader.as_ref()) {
+                self.ledger.forget_reader(|other| Some(other) == reader.as_ref());
+            }
         }
     }
 
@@ -423,6 +485,25 @@ impl Walk {
         let pace = self.rig.engine.pace();
         self.rig.now = self.rig.now.then(mono_ms, wall_ms, pace);
         self.rig.step_limited(vec![], self.limit.unwrap_or(1_000_000));
+    }
+
+    /// Whether the engine has this durable subscription.
+    fn is_there(&self, reader: Option<&Reader>) -> bool {
+        let Some(Reader::Durable(name, _)) = reader else { return false };
+        self.rig.engine.durables.values().any(|durable| &*durable.name == *name)
+    }
+
+    /// What went with a temporary queue, if it is gone with its session.
+    fn note_temporary(&mut self) {
+        let name = Bytes::from_static(NAMES[TEMPORARY].as_bytes());
+        let commands =
+            [Command::DescribeDestination { name }, Command::Query { ids: self.ids.clone() }];
+        let commands = commands.into_iter().map(|command| (A, command)).collect();
+        let answers = self.rig.step_limited(commands, self.limit.unwrap_or(1_000_000));
+        if matches!(answers[0], Answer::Failed(_)) {
+            self.ledger.dedups.retain(|(to, _), _| *to != TEMPORARY);
+            self.note_gone(&answers[1]);
+        }
     }
 
     /// Goal: a dedup id answers the first id for its time, and never after it.
@@ -455,8 +536,9 @@ impl Walk {
         }
         let alive = &self.ledger.subscriptions;
         self.ledger.delivered.retain(|(s, d)| alive.contains_key(&(*s, d.subscription)));
-        if NAMES[which] == TOPIC {
-            self.ledger.forget_reader(|_| true);
+        self.ledger.forget_reader(|reader| reader.topic() == NAMES[which]);
+        if NAMES[which] == INBOX {
+            self.ledger.read.clear();
         }
     }
 
@@ -503,7 +585,7 @@ impl Walk {
 
     fn look(&mut self) {
         let due = |id| self.ledger.due[&id].map(|(due_ms, _)| due_ms);
-        looks::check(&mut self.rig, &self.ids, &NAMES, TOPIC, due);
+        looks::check(&mut self.rig, &self.ids, &NAMES, &TOPICS, due);
     }
 
     /// no_early_delivery, no_ghost, cancelled_stays_cancelled, acked_stays_acked,
@@ -557,7 +639,13 @@ impl Walk {
         self.check_deliveries();
         let mut found = BTreeMap::new();
         for id in self.ids.clone() {
-            *found.entry(self.rig.state(id)).or_insert(0u64) += 1;
+            let state = match self.rig.ask(Command::Query { ids: vec![id] }) {
+                // Given up where there are no dead letters: it is over.
+                Answer::Statuses(found) if found[0].destination.is_empty() => State::Gone,
+                Answer::Statuses(found) => found[0].state,
+                other => panic!("{other:?}"),
+            };
+            *found.entry(state).or_insert(0u64) += 1;
         }
         let stats: BTreeMap<_, _> = self.rig.engine.stats().into_iter().collect();
         let count = |state| found.get(&state).copied().unwrap_or(0);
@@ -572,8 +660,7 @@ impl Walk {
     fn check_everything_comes(&mut self) {
         self.check_deliveries();
         for session in [A, B] {
-            self.rig.engine.close_session(session);
-            self.rig.engine.open_session(session);
+            self.rig.vanish(session);
         }
         self.ledger.forget_sessions(|_| true);
         for name in NAMES.map(|name| Bytes::from_static(name.as_bytes())) {
@@ -581,7 +668,7 @@ impl Walk {
         }
         let all_due = self.rig.now.engine_ms + 2 * DELAY_MAX_MS;
         self.rig.now = Now::all(all_due);
-        let queues = NAMES.into_iter().filter(|name| *name != TOPIC).chain(["/dlq/queue/b"]);
+        let queues = NAMES.into_iter().filter(|name| !is_topic(name)).chain(["/dlq/queue/b"]);
         for name in queues {
             let wish = subscribe_for(self.take_number(), name, 2, 60_000);
             let Command::Subscribe(wish) = wish else { unreachable!() };
@@ -601,7 +688,7 @@ impl Walk {
         }
         let stats: BTreeMap<_, _> = self.rig.engine.stats().into_iter().collect();
         assert_eq!((stats["scheduled"], stats["in_flight"]), (0, 0));
-        for destination in self.rig.engine.destinations.iter().flatten() {
+        for destination in self.rig.engine.destinations.iter() {
             let kept = if destination.kind.is_queue() { 0 } else { destination.ready };
             assert_eq!(destination.ready, kept, "left in {}", destination.name);
         }
@@ -609,8 +696,9 @@ impl Walk {
 
     /// What is over costs no memory.
     fn check_nothing_is_left(&mut self) {
-        let name = Bytes::from_static(TOPIC.as_bytes());
-        self.ask(Command::PurgeDestination { name, scheduled: true });
+        for name in TOPICS.map(|topic| Bytes::from_static(topic.as_bytes())) {
+            self.ask(Command::PurgeDestination { name, scheduled: true });
+        }
         self.rig.switch();
         self.rig.flush();
         invariants::check(&self.rig.engine, &self.rig.root);

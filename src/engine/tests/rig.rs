@@ -93,6 +93,7 @@ impl Rig {
         self.root.thaw_scheduled(&mut self.engine, soon, limit);
         self.root.serve(&mut self.engine, limit);
         let fired = self.engine.fire(self.now, limit);
+        self.engine.delete_ownerless(&mut sink);
         let first = self.next_tag;
         for (session, command) in commands {
             let refuse_new = self.refuse_new;
@@ -132,6 +133,17 @@ impl Rig {
 
     pub(super) fn ask(&mut self, command: Command) -> Answer {
         self.step(vec![(A, command)]).remove(0)
+    }
+
+    /// Ends a session, and begins one with its number.
+    pub(super) fn vanish(&mut self, session: SessionId) {
+        let mut sink = Encoded::default();
+        self.engine.close_session(session, &mut sink);
+        self.engine.open_session(session);
+        if !sink.0.is_empty() {
+            self.whole.push((self.engine.batch_meta(), sink.0.clone()));
+            self.journal.push((self.engine.batch_meta(), sink.0));
+        }
     }
 
     /// Lets time pass on all clocks, and a step happen.
@@ -386,7 +398,24 @@ pub(super) fn subscribe_for(number: u32, to: &str, credit: u32, ack_timeout_ms: 
         ack_timeout_ms,
         durable: Bytes::new(),
         start: StartAt::Earliest,
+        shared: false,
     })
+}
+
+/// A subscription of a durable name, shared with others or not.
+pub(super) fn durable(number: u32, to: &str, name: &'static str, shared: bool) -> Command {
+    let Command::Subscribe(wish) = subscribe(number, to, 100) else { unreachable!() };
+    let durable = Bytes::from_static(name.as_bytes());
+    Command::Subscribe(Subscribe { durable, shared, ..wish })
+}
+
+/// The code of a refusal.
+pub(super) fn refused(answer: &Answer) -> Option<Code> {
+    match answer {
+        Answer::Failed(error) => Some(error.code),
+        Answer::Produced(results) => results[0].as_ref().err().map(|error| error.code),
+        _ => None,
+    }
 }
 
 pub(super) fn ack(subscription: u32, ids: &[MessageId]) -> Command {

@@ -82,8 +82,7 @@ fn a_durable_subscription_goes_on_where_it_was_with_gaps() {
     rig.ask(durable(5, "d", StartAt::Latest));
     assert_eq!(offsets(&mut rig), [3, 5, 6]);
     // A late acknowledgement of an earlier delivery counts.
-    rig.engine.close_session(A);
-    rig.engine.open_session(A);
+    rig.vanish(A);
     rig.ask(durable(1, "d", StartAt::Latest));
     rig.take_received();
     rig.ask(ack(1, &[ids[2], ids[4], ids[5]]));
@@ -99,8 +98,7 @@ fn what_was_out_with_a_lost_session_says_that_it_comes_again() {
     rig.publish("/topic/t", Message::new("x"));
     for attempt in 1..4 {
         assert_eq!(rig.take_received()[0].1.attempt, attempt);
-        rig.engine.close_session(A);
-        rig.engine.open_session(A);
+        rig.vanish(A);
         rig.ask(durable(1, "d", StartAt::Earliest));
     }
     rig.take_received();

@@ -206,13 +206,16 @@ fn kind_number(kind: Kind) -> u8 {
         Kind::Queue => 1,
         Kind::Topic => 2,
         Kind::DeadLetter => 3,
+        Kind::Temporary => 4,
+        Kind::Inbox => 5,
     }
 }
 
 fn put_info(out: &mut Vec<u8>, info: &DestinationInfo) {
     put_short(out, info.name.as_bytes());
     out.push(kind_number(info.kind));
-    for number in [info.scheduled, info.ready, info.in_flight, info.consumers, info.next_offset] {
+    let DestinationInfo { scheduled, ready, in_flight, consumers, next_offset, unread, .. } = info;
+    for number in [scheduled, ready, in_flight, consumers, next_offset, unread] {
         out.extend_from_slice(&number.to_be_bytes());
     }
     out.push(u8::from(info.paused));
@@ -328,6 +331,8 @@ fn decode_info(body: &mut Fields) -> Result<DestinationInfo, BodyError> {
         1 => Kind::Queue,
         2 => Kind::Topic,
         3 => Kind::DeadLetter,
+        4 => Kind::Temporary,
+        5 => Kind::Inbox,
         _ => return Err(body.error("a kind of destination is not known")),
     };
     Ok(DestinationInfo {
@@ -338,6 +343,7 @@ fn decode_info(body: &mut Fields) -> Result<DestinationInfo, BodyError> {
         in_flight: body.u64()?,
         consumers: body.u64()?,
         next_offset: body.u64()?,
+        unread: body.u64()?,
         paused: body.flag()?,
         max_messages: body.u64()?,
         max_age_ms: body.u64()?,

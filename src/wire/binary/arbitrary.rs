@@ -73,6 +73,7 @@ pub(super) fn command() -> impl Strategy<Value = Command> {
     let start = prop_oneof![
         Just(StartAt::Latest),
         Just(StartAt::Earliest),
+        Just(StartAt::Unread),
         any::<u64>().prop_map(StartAt::Offset)
     ];
     prop_oneof![
@@ -80,8 +81,8 @@ pub(super) fn command() -> impl Strategy<Value = Command> {
         ids().prop_map(|ids| Command::Query { ids }),
         ids().prop_map(|ids| Command::Cancel { ids }),
         vec((id(), delay()), 1..9).prop_map(|items| Command::Reschedule { items }),
-        (any::<(u32, u32, u64)>(), name(), name(), start).prop_map(
-            |((subscription, credit, ack_timeout_ms), destination, durable, start)| {
+        (any::<(u32, u32, u64, bool)>(), name(), name(), start).prop_map(
+            |((subscription, credit, ack_timeout_ms, shared), destination, durable, start)| {
                 Command::Subscribe(Subscribe {
                     subscription,
                     destination,
@@ -89,6 +90,7 @@ pub(super) fn command() -> impl Strategy<Value = Command> {
                     ack_timeout_ms,
                     durable,
                     start,
+                    shared,
                 })
             }
         ),
@@ -164,10 +166,16 @@ pub(super) fn delivery() -> impl Strategy<Value = Delivery> {
 }
 
 pub(super) fn info() -> impl Strategy<Value = DestinationInfo> {
-    let kind = prop_oneof![Just(Kind::Queue), Just(Kind::Topic), Just(Kind::DeadLetter)];
+    let kind = prop_oneof![
+        Just(Kind::Queue),
+        Just(Kind::Topic),
+        Just(Kind::DeadLetter),
+        Just(Kind::Temporary),
+        Just(Kind::Inbox)
+    ];
     let control = any::<(bool, u64, u64)>();
-    (text(), kind, any::<(u64, u64, u64, u64, u64)>(), control).prop_map(
-        |(name, kind, (scheduled, ready, in_flight, consumers, next_offset), control)| {
+    (text(), kind, any::<(u64, u64, u64, u64, u64, u64)>(), control).prop_map(
+        |(name, kind, (scheduled, ready, in_flight, consumers, next_offset, unread), control)| {
             let (paused, max_messages, max_age_ms) = control;
             DestinationInfo {
                 name,
@@ -177,6 +185,7 @@ pub(super) fn info() -> impl Strategy<Value = DestinationInfo> {
                 in_flight,
                 consumers,
                 next_offset,
+                unread,
                 paused,
                 max_messages,
                 max_age_ms,

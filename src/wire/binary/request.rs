@@ -14,6 +14,9 @@ use crate::base::message::{Delay, MessageBatch};
 /// The version of the protocol spoken here.
 pub const PROTOCOL_VERSION: u16 = 1;
 
+/// A flag of subscribe: the durable subscription is shared.
+const SUBSCRIBE_SHARED: u8 = 1;
+
 /// Which limits a limit destination sets.
 const LIMIT_MESSAGES: u8 = 1;
 const LIMIT_AGE: u8 = 2;
@@ -224,11 +227,17 @@ fn decode_subscribe(fields: &mut Fields) -> Result<Subscribe, BodyError> {
         (0, 0) => StartAt::Latest,
         (1, 0) => StartAt::Earliest,
         (2, offset) => StartAt::Offset(offset),
-        (0 | 1, _) => return Err(fields.error("an offset without start 2")),
+        (3, 0) => StartAt::Unread,
+        (0 | 1 | 3, _) => return Err(fields.error("an offset without start 2")),
         _ => return Err(fields.error("a start is not known")),
     };
+    let flags = fields.u8()?;
+    if flags & !SUBSCRIBE_SHARED != 0 {
+        return Err(fields.error("a flag of subscribe is not known"));
+    }
+    let shared = flags & SUBSCRIBE_SHARED != 0;
     let (destination, durable) = (fields.name()?, fields.name()?);
-    Ok(Subscribe { subscription, destination, credit, ack_timeout_ms, durable, start })
+    Ok(Subscribe { subscription, destination, credit, ack_timeout_ms, durable, start, shared })
 }
 
 fn decode_limit(fields: &mut Fields) -> Result<Command, BodyError> {
@@ -354,12 +363,14 @@ fn put_subscribe(out: &mut Vec<u8>, subscribe: &Subscribe) {
         StartAt::Latest => (0, 0),
         StartAt::Earliest => (1, 0),
         StartAt::Offset(offset) => (2, offset),
+        StartAt::Unread => (3, 0),
     };
     out.extend_from_slice(&subscribe.subscription.to_be_bytes());
     out.extend_from_slice(&subscribe.credit.to_be_bytes());
     out.extend_from_slice(&subscribe.ack_timeout_ms.to_be_bytes());
     out.push(start);
     out.extend_from_slice(&offset.to_be_bytes());
+    out.push(if subscribe.shared { SUBSCRIBE_SHARED } else { 0 });
     put_short(out, &subscribe.destination);
     put_short(out, &subscribe.durable);
 }
