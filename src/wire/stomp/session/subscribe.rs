@@ -21,6 +21,15 @@ const PREFETCHES: [&str; 2] = ["prefetch-count", "activemq.prefetchSize"];
 const CHOICES: [(&str, &str); 4] =
     [("selector", ""), ("browser", "false"), ("no-local", "false"), ("activemq.noLocal", "false")];
 
+/// How a subscription outlives its session.
+#[derive(Debug, Default)]
+struct Lasting {
+    /// What the engine is to call it; empty when it does not.
+    name: String,
+    /// Others may have it too.
+    shared: bool,
+}
+
 impl Session {
     pub(super) fn subscribe(&mut self, frame: &Frame, receipt: Receipt) -> Result<(), ClientError> {
         let destination = required(frame, "destination")?;
@@ -53,25 +62,25 @@ impl Session {
             }
         };
         let source = self.names.source(destination)?;
-        let durable = self.durable_name(frame, &source)?;
+        let lasting = self.lasting(frame, &source)?;
         let subscription = Subscription {
             id: id.map(Into::into),
             destination: destination.into(),
             source: (*source).into(),
             mode,
-            durable: !durable.is_empty(),
+            durable: !lasting.name.is_empty(),
             credit: credit(frame)?,
             out: Out::default(),
         };
         let (start, ack_timeout_ms) = (start(frame)?, ack_timeout_ms(frame)?);
-        self.begin(subscription, durable, start, ack_timeout_ms, receipt);
+        self.begin(subscription, lasting, start, ack_timeout_ms, receipt);
         Ok(())
     }
 
     fn begin(
         &mut self,
         subscription: Subscription,
-        durable: String,
+        lasting: Lasting,
         start: StartAt,
         ack_timeout_ms: u64,
         receipt: Receipt,
@@ -81,8 +90,9 @@ impl Session {
             destination: Bytes::copy_from_slice(subscription.source.as_bytes()),
             credit: subscription.credit,
             ack_timeout_ms,
-            durable: durable.into(),
+            durable: lasting.name.into(),
             start,
+            shared: lasting.shared,
         };
         let number = self.subscriptions.add(subscription);
         let command = Command::Subscribe(Subscribe { subscription: number, ..wish });
@@ -104,34 +114,39 @@ impl Session {
             credit: limits::STOMP_CREDIT_DEFAULT,
             out: Out::default(),
         };
-        self.begin(subscription, String::new(), StartAt::Latest, 0, None);
+        self.begin(subscription, Lasting::default(), StartAt::Unread, 0, None);
         Ok(())
     }
 
-    /// The engine's name of a durable subscription; empty when it is not to be one. It belongs to the
-    /// user: nobody else comes to the same name.
-    fn durable_name(&self, frame: &Frame, source: &str) -> Result<String, ClientError> {
+    /// What outlives the session. It belongs to the user: nobody else comes to the same name.
+    fn lasting(&self, frame: &Frame, source: &str) -> Result<Lasting, ClientError> {
         let named = DURABLE_NAMES.iter().find_map(|name| frame.get(name));
         let wanted = flag(frame, "durable")?.or(flag(frame, "persistent")?).unwrap_or(false);
-        let user = self.names.user();
-        let name = match named {
-            Some(name) => format!("{user}/{}/{}", part(&self.client), part(name)),
-            None if !wanted || source.starts_with("/queue/") => return Ok(String::new()),
+        let shared = flag(frame, "shared")?.unwrap_or(false);
+        let inbox = source.starts_with("/user/");
+        let (user, client) = (self.names.user(), part(&self.client));
+        let lasting = match named {
+            Some(_) if !inbox && !source.starts_with("/topic/") => {
+                return Err(ClientError::new(
+                    Code::WrongKind,
+                    "a queue needs no durable subscription: it keeps its messages by itself",
+                ));
+            }
+            Some(name) => Lasting { name: format!("{user}/{client}/{}", part(name)), shared },
+            // A device with a name has its own place in an inbox.
+            None if inbox => Lasting { name: client, shared: false },
+            None if !wanted || !source.starts_with("/topic/") => Lasting::default(),
             // By its id alone, from whatever client: as many as say it share it.
-            None => format!("{user}//{}", part(required(frame, "id")?)),
+            None => Lasting { name: format!("{user}//{}", part(required(frame, "id")?)), shared: true },
         };
-        if named.is_some() && source.starts_with("/queue/") {
-            return Err(ClientError::new(
-                Code::WrongKind,
-                "a queue needs no durable subscription: it keeps its messages by itself",
-            ));
-        }
-        if name.len() > limits::SUBSCRIPTION_NAME_BYTES_MAX {
-            let max = limits::SUBSCRIPTION_NAME_BYTES_MAX;
-            let why = format!("user, client-id and the subscription's name have over {max} bytes");
+        let (bytes, max) = (lasting.name.len(), limits::SUBSCRIPTION_NAME_BYTES_MAX);
+        if bytes > max {
+            let why = format!(
+                "user, client-id and the subscription's name have {bytes} bytes together; at most {max} are allowed"
+            );
             return Err(ClientError::new(Code::BadHeader, why));
         }
-        Ok(name)
+        Ok(lasting)
     }
 
     pub(super) fn unsubscribe(
@@ -179,7 +194,7 @@ fn credit(frame: &Frame) -> Result<u32, ClientError> {
 /// Where it begins, in the words of two systems.
 fn start(frame: &Frame) -> Result<StartAt, ClientError> {
     let said = ["from", "x-stream-offset"].iter().find_map(|name| Some((name, frame.get(name)?)));
-    let Some((name, text)) = said else { return Ok(StartAt::Latest) };
+    let Some((name, text)) = said else { return Ok(StartAt::Unread) };
     match text {
         "earliest" | "first" => Ok(StartAt::Earliest),
         "latest" | "next" => Ok(StartAt::Latest),

@@ -440,7 +440,8 @@ fn a_subscription_asks_for_what_its_headers_say() {
         credit: limits::STOMP_CREDIT_DEFAULT,
         ack_timeout_ms: 0,
         durable: Bytes::new(),
-        start: StartAt::Latest,
+        start: StartAt::Unread,
+        shared: false,
     };
     assert_eq!(asks("id:1\ndestination:/queue/a"), plain);
     let wish = asks("id:2\ndestination:/queue/a\nprefetch-count:7\nack-timeout:30s\nselector:");
@@ -453,10 +454,13 @@ fn a_subscription_asks_for_what_its_headers_say() {
         asks("id:6\ndestination:/topic/a\nx-stream-offset:offset=9").start,
         StartAt::Offset(9)
     );
-    assert_eq!(asks("id:7\ndestination:/topic/a\ndurable:true").durable, "alice//7");
+    let shared = asks("id:7\ndestination:/topic/a\ndurable:true");
+    assert_eq!((&shared.durable[..], shared.shared), (&b"alice//7"[..], true));
     let named = "id:8\ndestination:/topic/a\nactivemq.subscriptionName:n/1";
     assert_eq!(asks(named).durable, "alice/phone/n%2F1", "scoped by user and client");
-    assert_eq!(asks("id:9\ndestination:/user/queue/x").destination, "/user/alice/queue/x");
+    let device = asks("id:9\ndestination:/user/queue/x");
+    assert_eq!((&device.destination[..], &device.durable[..]), (&b"/user/alice/queue/x"[..], &b"phone"[..]));
+    assert_eq!((device.shared, device.start), (false, StartAt::Unread));
     let temporary = format!("/temp-queue/{NAME}.x");
     assert_eq!(asks("id:10\ndestination:/temp-queue/x").destination, temporary);
     rig.say("SUBSCRIBE\nid:1\ndestination:/queue/b\n\n\0");
