@@ -17,7 +17,7 @@ trap 'kill -9 "$server" 2>/dev/null || true; rm -rf "$work"' EXIT
 start() {
   rm -rf "$work/data"
   : >"$work/ready"
-  "$postdate" serve --listen 127.0.0.1:0 --http 127.0.0.1:0 --data-dir "$work/data" --json >"$work/ready" 2>"$work/log" &
+  "$postdate" serve --listen 127.0.0.1:0 --http off --stomp off --data-dir "$work/data" --json >"$work/ready" 2>"$work/log" &
   server=$!
   until [ -s "$work/ready" ]; do sleep 0.05; done
   POSTDATE_SERVER=$(sed -E 's/.*"binary":"([^"]+)".*/\1/' "$work/ready")

@@ -26,7 +26,7 @@ now_ms() { echo $(($(date +%s%N) / 1000000)); }
 start() {
   local begin line
   begin=$(now_ms)
-  "$postdate" serve --listen 127.0.0.1:0 --http 127.0.0.1:0 --data-dir "$work/data" --json >"$work/ready" 2>>"$work/log" &
+  "$postdate" serve --listen 127.0.0.1:0 --http off --stomp off --data-dir "$work/data" --json >"$work/ready" 2>>"$work/log" &
   server=$!
   # The pipe stays open, so that nothing the server may write later meets a closed one.
   exec 3<"$work/ready"

@@ -23,6 +23,8 @@ fn flags_and_environment_reach_the_settings() {
         "127.0.0.1:0",
         "--http",
         "off",
+        "--stomp",
+        "off",
         "--set",
         "max_failures=3",
         "--set",
@@ -31,7 +33,7 @@ fn flags_and_environment_reach_the_settings() {
     .unwrap();
     assert_eq!(config.data_dir, Path::new("/d"));
     assert_eq!(config.listen, "127.0.0.1:0", "the flag of its own wins over --set");
-    assert_eq!(config.http_listen, None);
+    assert_eq!((config.http_listen, config.stomp_listen), (None, None));
     assert_eq!(config.shard.max_failures, 3);
     assert_eq!(config.log, "warn");
     assert_eq!(in_force(&["--log", "debug"]).unwrap().log, "debug");
@@ -43,6 +45,9 @@ fn flags_and_environment_reach_the_settings() {
         ["--set", "x=1"],
         ["--listen", "x"],
         ["--http", "x"],
+        ["--stomp", "x"],
+        ["--set", "stomp.tokens=alice:abc"],
+        ["--set", "stomp.tokens=9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"],
         ["--config", "/no/such"],
     ] {
         assert_eq!(in_force(&bad).unwrap_err().code(), 2, "{bad:?}");

@@ -111,11 +111,6 @@ impl Client {
     pub(crate) fn ack(&mut self, message: &Frame) {
         self.ask(&format!("ACK\nid:{}", message.get("ack").unwrap()), "");
     }
-
-    /// Closes the sending side only.
-    pub(crate) fn finish(&self) {
-        self.stream.shutdown(std::net::Shutdown::Write).unwrap();
-    }
 }
 
 pub(crate) fn text(frame: &Frame) -> &str {

@@ -17,7 +17,7 @@ fn pitfall_1_and_18_acknowledgements_around_unsubscribe() {
     let mut client = Client::open(&server.stomp, "alice");
     client.subscribe("0", "/queue/a", "\nack:client-individual");
     for n in 0..3 {
-        client.send("/queue/a", "", &n.to_string());
+        client.say(&format!("SEND\ndestination:/queue/a\n\n{n}\0"));
     }
     let messages: Vec<_> = (0..3).map(|_| client.message()).collect();
     let id = |n: usize| messages[n].get("ack").unwrap();
@@ -164,7 +164,7 @@ fn pitfall_15_a_message_to_a_user_in_the_first_breath() {
 #[test]
 fn pitfall_16_a_subscriber_that_does_not_read_is_bounded() {
     let dir = tempdir().unwrap();
-    let server = Server::start(dir.path(), &["--memory-mib", "16"]);
+    let server = Server::start(dir.path(), &["--set", "memory_mib=16"]);
     let mut lazy = Client::open(&server.stomp, "lazy");
     lazy.subscribe("0", "/topic/t", "\nprefetch-count:65535");
     let mut reader = Client::open(&server.stomp, "reader");

@@ -31,6 +31,8 @@ impl Server {
                 "127.0.0.1:0",
                 "--http",
                 "127.0.0.1:0",
+                "--stomp",
+                "127.0.0.1:0",
                 "--data-dir",
             ])
             .arg(data_dir)

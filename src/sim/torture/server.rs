@@ -75,7 +75,9 @@ impl Server {
                 "--listen",
                 "127.0.0.1:0",
                 "--http",
-                "127.0.0.1:0",
+                "off",
+                "--stomp",
+                "off",
                 "--data-dir",
             ])
             .arg(start.data)

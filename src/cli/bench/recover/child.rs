@@ -40,7 +40,9 @@ impl Child {
             "--listen",
             "127.0.0.1:0",
             "--http",
-            "127.0.0.1:0",
+            "off",
+            "--stomp",
+            "off",
             "--log",
             "warn",
         ]);
