@@ -9,6 +9,7 @@ use crate::base::error::ClientError;
 use crate::base::id::{Key, MessageId};
 use crate::base::lifecycle::State;
 use crate::base::message::{Delay, MessageBatch};
+use crate::base::recur::Rule;
 
 /// One request of a session. Names are raw bytes: the engine judges them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +18,16 @@ pub enum Command {
     Produce {
         /// Destination name; created when it does not exist.
         destination: Bytes,
+        /// The messages.
+        batch: MessageBatch,
+    },
+    /// Publish messages again and again. Each becomes a recurring schedule: its id is what list, query,
+    /// cancel and reschedule go by, and each of its runs publishes a copy with an id of its own.
+    Repeat {
+        /// Destination name; created when it does not exist.
+        destination: Bytes,
+        /// When they come.
+        rule: Rule,
         /// The messages.
         batch: MessageBatch,
     },
@@ -138,6 +149,19 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// The messages it publishes, with the destination they go to.
+    pub fn batches(&self) -> impl Iterator<Item = (&Bytes, &MessageBatch)> {
+        let batch = match self {
+            Self::Produce { destination, batch } | Self::Repeat { destination, batch, .. } => {
+                Some((destination, batch))
+            }
+            _ => None,
+        };
+        batch.into_iter()
+    }
+}
+
 /// Where a new subscription of a topic begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum StartAt {
@@ -224,10 +248,12 @@ pub struct Status {
     pub state: State,
     /// Its destination while it lives; empty afterwards.
     pub destination: Arc<str>,
-    /// Current due time in ms; 0 when not known.
+    /// Current due time in ms; 0 when not known. Of a recurring schedule its next run.
     pub due_ms: u64,
-    /// Deliveries so far.
+    /// Deliveries so far. Of a recurring schedule its runs so far.
     pub attempts: u32,
+    /// It is a recurring schedule.
+    pub recurring: bool,
 }
 
 /// Whether an action on a message took place.

@@ -10,5 +10,6 @@ pub mod id;
 pub mod lifecycle;
 pub mod limits;
 pub mod message;
+pub mod recur;
 pub mod stored;
 pub mod time;

@@ -8,11 +8,13 @@ use crate::base::error::{ClientError, Code};
 use crate::base::event::{Event, EventSink};
 use crate::base::id::{DestinationId, MessageId};
 use crate::base::message::{Delay, MessageBatch, NewMessage};
+use crate::base::recur::Rule;
 use crate::base::time::{ClockKind, DELAY_MAX_MS, Now, delay_level_ms};
 use crate::base::{content, limits};
 
 use super::Engine;
 use super::messages::MESSAGE_OVERHEAD_BYTES;
+use super::recur::Repeated;
 
 /// A delay made absolute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +70,7 @@ impl Engine {
         &mut self,
         name: &[u8],
         batch: &MessageBatch,
+        rule: Option<&Rule>,
         refuse_new: Option<Code>,
         sink: &mut dyn EventSink,
     ) -> Result<Answer, ClientError> {
@@ -84,17 +87,22 @@ impl Engine {
         if self.last_named.as_ref().is_none_or(|(last, _)| last.as_bytes() != name) {
             destination::parse(name)?;
         }
+        let by = rule.map(|rule| self.repeated(rule)).transpose()?;
         let mut destination = None;
         let mut results = Vec::with_capacity(batch.count());
         for message in batch.iter() {
-            let result = match self.check(&message) {
+            let judged = match &by {
+                None => self.check(&message),
+                Some(by) => self.check_schedule(&message, by),
+            };
+            let result = match judged {
                 Ok(due) => {
                     // Created for a good message, not for one that is refused.
                     let to = match destination {
                         Some(id) => id,
                         None => *destination.insert(self.named(name, sink)?),
                     };
-                    self.accept(to, &message, due, sink)
+                    self.accept(to, &message, due, by.as_ref(), sink)
                 }
                 Err(error) => Err(error),
             };
@@ -105,7 +113,7 @@ impl Engine {
     }
 
     /// Judges a message; its due time when it is a good one.
-    fn check(&self, message: &NewMessage<'_>) -> Result<Due, ClientError> {
+    pub(super) fn check(&self, message: &NewMessage<'_>) -> Result<Due, ClientError> {
         content::check(message.content)?;
         if message.priority > limits::PRIORITY_MAX {
             return Err(ClientError::new(
@@ -124,6 +132,7 @@ impl Engine {
         destination: DestinationId,
         message: &NewMessage<'_>,
         due: Due,
+        by: Option<&Repeated<'_>>,
         sink: &mut dyn EventSink,
     ) -> Result<Produced, ClientError> {
         if let Some(dedup) = message.dedup
@@ -132,28 +141,48 @@ impl Engine {
             self.totals.duplicates += 1;
             return Ok(Produced { id, duplicate: true });
         }
-        self.check_room(destination)?;
+        self.check_room(destination, 1)?;
         self.check_priority(destination, message.priority)?;
-        let bytes = message.content.len() as u64 + MESSAGE_OVERHEAD_BYTES;
-        if self.memory_bytes + bytes > self.config.memory * limits::MEMORY_TIMES_MAX {
-            return Err(Code::MemoryFull.into());
-        }
+        let id = match by {
+            None => self.accept_message(destination, message, due, sink)?,
+            Some(by) => self.accept_schedule(destination, message, due, by, sink)?,
+        };
+        self.totals.produced += 1;
+        Ok(Produced { id, duplicate: false })
+    }
+
+    fn accept_message(
+        &mut self,
+        destination: DestinationId,
+        message: &NewMessage<'_>,
+        due: Due,
+        sink: &mut dyn EventSink,
+    ) -> Result<MessageId, ClientError> {
+        self.check_memory(message.content.len() as u64 + MESSAGE_OVERHEAD_BYTES)?;
         let id = MessageId::new(due.due_ms, self.shard, self.next_sequence);
         let expires_mono_ms =
             message.expires_after_ms.map_or(0, |ttl| self.now.mono_ms.saturating_add(ttl).max(1));
-        self.totals.produced += 1;
         let event = Event::Produced {
             id,
             destination,
             priority: message.priority,
             clock: due.clock,
             at_once: due.at_once,
+            recurring: false,
             expires_mono_ms,
             dedup: message.dedup.unwrap_or_default(),
             content: message.content,
         };
         self.emit(&event, sink);
-        Ok(Produced { id, duplicate: false })
+        Ok(id)
+    }
+
+    /// Refuses so many bytes more when messages take too many already.
+    pub(super) fn check_memory(&self, more: u64) -> Result<(), ClientError> {
+        if self.memory_bytes + more > self.config.memory * limits::MEMORY_TIMES_MAX {
+            return Err(Code::MemoryFull.into());
+        }
+        Ok(())
     }
 
     /// The destination with this name, created if need be.

@@ -89,6 +89,7 @@ impl Engine {
             state,
             priority,
             clock,
+            recurring,
             expires_mono_ms,
             failures,
             offset,
@@ -113,6 +114,7 @@ impl Engine {
             clock,
             below: false,
             handed: state != State::Scheduled,
+            recurring,
         };
         let sequence = id.sequence();
         self.memory_bytes += entry.memory_bytes();
@@ -129,6 +131,7 @@ impl Engine {
     /// After the last batch: what had been handed out comes back ahead of its lane, and whatever
     /// had fired before may have been delivered before.
     pub fn finish_replay(&mut self) {
+        self.give_back_set_aside();
         for at in 0..self.destinations.len() {
             self.give_back_handed(at);
         }

@@ -445,10 +445,16 @@ impl Inner {
                 destination: Arc::clone(&message.destination),
                 due_ms: message.due_ms,
                 attempts: message.attempts,
+                recurring: false,
             },
-            None => {
-                Status { id, state: State::Unknown, destination: "".into(), due_ms: 0, attempts: 0 }
-            }
+            None => Status {
+                id,
+                state: State::Unknown,
+                destination: "".into(),
+                due_ms: 0,
+                attempts: 0,
+                recurring: false,
+            },
         }
     }
 

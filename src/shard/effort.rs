@@ -20,6 +20,8 @@ const PAGE: usize = 128;
 pub(super) fn of(command: &Command) -> usize {
     let items = match command {
         Command::Produce { batch, .. } => batch.count(),
+        // Each is written with its rule, and the calendar may be asked.
+        Command::Repeat { batch, .. } => return PAGE + batch.count() / ITEMS,
         Command::Query { ids }
         | Command::Cancel { ids }
         | Command::Acknowledge { ids, .. }

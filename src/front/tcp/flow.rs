@@ -72,7 +72,9 @@ pub(super) fn answer_bytes(command: &Command) -> usize {
             page(*limit) * of_page
         }
         Command::Query { ids } => ids.len() * of_query,
-        Command::Produce { batch, .. } => batch.count() * of_produce,
+        Command::Produce { batch, .. } | Command::Repeat { batch, .. } => {
+            batch.count() * of_produce
+        }
         _ => 0,
     }
 }

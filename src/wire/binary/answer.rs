@@ -156,7 +156,7 @@ fn fits(request_type: RequestType, answer: &Answer) -> bool {
     use RequestType as T;
     matches!(
         (request_type, answer),
-        (T::Produce | T::DelayedProduce, Answer::Produced(_))
+        (T::Produce | T::DelayedProduce | T::Repeat, Answer::Produced(_))
             | (T::Fetch, Answer::Fetched { .. })
             | (T::ListDestinations, Answer::Destinations(_))
             | (T::DescribeDestination | T::LimitDestination, Answer::Destination(_))
@@ -198,6 +198,7 @@ fn put_statuses(out: &mut Vec<u8>, statuses: &[Status]) {
         put_short(out, status.destination.as_bytes());
         out.extend_from_slice(&status.due_ms.to_be_bytes());
         out.extend_from_slice(&status.attempts.to_be_bytes());
+        out.push(u8::from(status.recurring));
     }
 }
 
@@ -233,7 +234,9 @@ pub(super) fn decode_answer(
         return Ok(Reply::Answer(Answer::Failed(error)));
     }
     let answer = match request_type {
-        T::Produce | T::DelayedProduce => Answer::Produced(decode_many(body, 5, decode_result)?),
+        T::Produce | T::DelayedProduce | T::Repeat => {
+            Answer::Produced(decode_many(body, 5, decode_result)?)
+        }
         T::Fetch => {
             let next_offset = body.u64()?;
             let messages = decode_many(body, DELIVERY_BYTES_MIN, decode_delivery)?;
@@ -263,9 +266,9 @@ pub(super) fn decode_answer(
                 })
             })?)
         }
-        T::Query => Answer::Statuses(decode_many(body, 31, decode_message_status)?),
+        T::Query => Answer::Statuses(decode_many(body, 32, decode_message_status)?),
         T::ListScheduled => {
-            let entries = decode_many(body, 31, decode_message_status)?;
+            let entries = decode_many(body, 32, decode_message_status)?;
             Answer::Scheduled(SchedulePage { entries, next: decode_next(body)? })
         }
         T::Stats => {
@@ -319,6 +322,7 @@ fn decode_message_status(body: &mut Fields) -> Result<Status, BodyError> {
         destination: body.text::<Arc<str>>()?,
         due_ms: body.u64()?,
         attempts: body.u32()?,
+        recurring: body.flag()?,
     })
 }
 

@@ -16,6 +16,7 @@ use crate::base::error::{ClientError, Code};
 use crate::base::id::{Key, MessageId};
 use crate::base::lifecycle::State;
 use crate::base::message::{Delay, Message, MessageBatch};
+use crate::base::recur::{Cron, Rule, Then};
 
 pub(super) fn name() -> impl Strategy<Value = Bytes> {
     vec(any::<u8>(), 0..20).prop_map(Bytes::from)
@@ -64,6 +65,18 @@ pub(super) fn batch() -> impl Strategy<Value = MessageBatch> {
     })
 }
 
+pub(super) fn rule() -> impl Strategy<Value = Rule> {
+    let then = any::<(u64, u64, u32)>();
+    let then =
+        then.prop_map(|(delay_ms, period_ms, repeat)| Then { delay_ms, period_ms, repeat });
+    prop_oneof![
+        any::<(u64, u32)>().prop_map(|(period_ms, times)| Rule::Every { period_ms, times }),
+        ("[0-9*/ ]{0,12}", "[A-Za-z/é]{0,12}", any::<u32>(), proptest::option::of(then)).prop_map(
+            |(expression, zone, times, then)| Rule::Cron(Cron { expression, zone, times, then })
+        ),
+    ]
+}
+
 pub(super) fn key() -> impl Strategy<Value = Option<Key>> {
     any::<Option<(u64, u64)>>()
         .prop_map(|key| key.map(|(due_ms, sequence)| Key { due_ms, sequence }))
@@ -77,6 +90,8 @@ pub(super) fn command() -> impl Strategy<Value = Command> {
     ];
     prop_oneof![
         (name(), batch()).prop_map(|(destination, batch)| Command::Produce { destination, batch }),
+        (name(), rule(), batch())
+            .prop_map(|(destination, rule, batch)| Command::Repeat { destination, rule, batch }),
         ids().prop_map(|ids| Command::Query { ids }),
         ids().prop_map(|ids| Command::Cancel { ids }),
         vec((id(), delay()), 1..9).prop_map(|items| Command::Reschedule { items }),
@@ -138,13 +153,14 @@ pub(super) fn command() -> impl Strategy<Value = Command> {
 }
 
 pub(super) fn status() -> impl Strategy<Value = Status> {
-    (id(), state(), text(), any::<(u64, u32)>()).prop_map(
-        |(id, state, destination, (due_ms, attempts))| Status {
+    (id(), state(), text(), any::<(u64, u32, bool)>()).prop_map(
+        |(id, state, destination, (due_ms, attempts, recurring))| Status {
             id,
             state,
             destination,
             due_ms,
             attempts,
+            recurring,
         },
     )
 }
@@ -196,6 +212,9 @@ pub(super) fn answer() -> impl Strategy<Value = (RequestType, Answer)> {
         .prop_map(|(id, done, state, due_ms)| Verdict { id, done, state, due_ms });
     prop_oneof![
         vec(result, 0..9).prop_map(|results| (T::Produce, Answer::Produced(results))),
+        id().prop_map(|id| {
+            (T::Repeat, Answer::Produced(vec![Ok(Produced { id, duplicate: false })]))
+        }),
         vec(status(), 0..9).prop_map(|statuses| (T::Query, Answer::Statuses(statuses))),
         vec(verdict, 0..9).prop_map(|verdicts| (T::Cancel, Answer::Verdicts(verdicts))),
         any::<u64>().prop_map(|next_offset| (T::Subscribe, Answer::Subscribed { next_offset })),

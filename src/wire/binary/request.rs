@@ -116,6 +116,7 @@ fn decode_body(request_type: RequestType, body: Bytes) -> Result<Request, BodyFa
         RequestType::Produce | RequestType::DelayedProduce => {
             return decode_produce(fields, request_type == RequestType::Produce);
         }
+        RequestType::Repeat => return decode_repeat(fields),
         RequestType::Hello => return decode_hello(fields),
         RequestType::Heartbeat => {
             fields.end()?;
@@ -176,12 +177,7 @@ fn decode_body(request_type: RequestType, body: Bytes) -> Result<Request, BodyFa
 
 fn decode_produce(mut fields: Fields, only_now: bool) -> Result<Request, BodyFault> {
     let destination = fields.name()?;
-    let count = fields.u32()? as usize;
-    let batch =
-        MessageBatch::parse(fields.into_rest(), count).map_err(|error| match error.code {
-            Code::BadBatch => BodyFault::Refused(error),
-            _ => BodyFault::Messages(error),
-        })?;
+    let batch = decode_batch(fields)?;
     if only_now && is_delayed(&batch) {
         return Err(BodyFault::Refused(ClientError::new(
             Code::BadDelay,
@@ -189,6 +185,21 @@ fn decode_produce(mut fields: Fields, only_now: bool) -> Result<Request, BodyFau
         )));
     }
     Ok(Request::Command(Command::Produce { destination, batch }))
+}
+
+fn decode_repeat(mut fields: Fields) -> Result<Request, BodyFault> {
+    let (destination, rule) = (fields.name()?, fields.rule()?);
+    let batch = decode_batch(fields)?;
+    Ok(Request::Command(Command::Repeat { destination, rule, batch }))
+}
+
+/// A count of messages, and they themselves to the end of the body.
+fn decode_batch(mut fields: Fields) -> Result<MessageBatch, BodyFault> {
+    let count = fields.u32()? as usize;
+    MessageBatch::parse(fields.into_rest(), count).map_err(|error| match error.code {
+        Code::BadBatch => BodyFault::Refused(error),
+        _ => BodyFault::Messages(error),
+    })
 }
 
 fn decode_hello(mut fields: Fields) -> Result<Request, BodyFault> {
@@ -287,8 +298,12 @@ pub fn encode_command(out: &mut Vec<u8>, correlation: u32, command: &Command) {
     match command {
         Command::Produce { destination, batch } => {
             put_short(out, destination);
-            put_count(out, batch.count());
-            out.extend_from_slice(batch.bytes());
+            put_batch(out, batch);
+        }
+        Command::Repeat { destination, rule, batch } => {
+            put_short(out, destination);
+            rule.encode(out);
+            put_batch(out, batch);
         }
         Command::Query { ids } | Command::Cancel { ids } => put_ids(out, ids),
         Command::Reschedule { items } => {
@@ -347,6 +362,11 @@ pub fn encode_command(out: &mut Vec<u8>, correlation: u32, command: &Command) {
         Command::Stats => {}
     }
     finish_frame(out, start);
+}
+
+fn put_batch(out: &mut Vec<u8>, batch: &MessageBatch) {
+    put_count(out, batch.count());
+    out.extend_from_slice(batch.bytes());
 }
 
 fn put_subscribe(out: &mut Vec<u8>, subscribe: &Subscribe) {
