@@ -31,6 +31,11 @@ pub enum Command {
         /// The messages.
         batch: MessageBatch,
     },
+    /// Publish, acknowledge and reject: all of it or nothing, decided and made durable at once.
+    Transaction {
+        /// 1 to [`limits::TRANSACTION_PARTS_MAX`](crate::base::limits::TRANSACTION_PARTS_MAX) parts.
+        parts: Vec<Part>,
+    },
     /// Tell the state of messages.
     Query {
         /// At least one id.
@@ -152,14 +157,74 @@ pub enum Command {
 impl Command {
     /// The messages it publishes, with the destination they go to.
     pub fn batches(&self) -> impl Iterator<Item = (&Bytes, &MessageBatch)> {
-        let batch = match self {
+        let (batch, parts) = match self {
             Self::Produce { destination, batch } | Self::Repeat { destination, batch, .. } => {
-                Some((destination, batch))
+                (Some((destination, batch)), &[][..])
             }
-            _ => None,
+            Self::Transaction { parts } => (None, &parts[..]),
+            _ => (None, &[][..]),
         };
-        batch.into_iter()
+        batch.into_iter().chain(parts.iter().filter_map(Part::batch))
     }
+}
+
+/// One part of a transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    /// See [`Command::Produce`].
+    Produce {
+        /// Destination name; created when it does not exist.
+        destination: Bytes,
+        /// The messages.
+        batch: MessageBatch,
+    },
+    /// See [`Command::Acknowledge`].
+    Acknowledge {
+        /// The session's number of the subscription; not 0.
+        subscription: u32,
+        /// At least one id.
+        ids: Vec<MessageId>,
+        /// Also everything this subscription was delivered before each id.
+        cumulative: bool,
+    },
+    /// See [`Command::Reject`].
+    Reject {
+        /// The session's number of the subscription; not 0.
+        subscription: u32,
+        /// At least one id.
+        ids: Vec<MessageId>,
+        /// `true` delivers again, `false` makes it a dead letter at once (queues only).
+        requeue: bool,
+    },
+}
+
+impl Part {
+    /// The messages it publishes, with the destination they go to.
+    #[must_use]
+    pub fn batch(&self) -> Option<(&Bytes, &MessageBatch)> {
+        match self {
+            Self::Produce { destination, batch } => Some((destination, batch)),
+            _ => None,
+        }
+    }
+
+    /// The messages it acknowledges or rejects.
+    #[must_use]
+    pub fn ids(&self) -> &[MessageId] {
+        match self {
+            Self::Produce { .. } => &[],
+            Self::Acknowledge { ids, .. } | Self::Reject { ids, .. } => ids,
+        }
+    }
+}
+
+/// What became of a part of a transaction that was done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PartDone {
+    /// Published: one a message.
+    Produced(Vec<Produced>),
+    /// Acknowledged or rejected: one verdict an id.
+    Verdicts(Vec<Verdict>),
 }
 
 /// Where a new subscription of a topic begins.
@@ -200,6 +265,8 @@ pub enum Answer {
     Statuses(Vec<Status>),
     /// One verdict an id: of cancel, reschedule, acknowledge, reject.
     Verdicts(Vec<Verdict>),
+    /// A transaction was done: one outcome a part.
+    Transacted(Vec<PartDone>),
     /// Subscribed; for topics the first offset to come.
     Subscribed {
         /// First offset that will be delivered; 0 for queues.

@@ -50,6 +50,9 @@ pub const REPLAN_MS: u64 = 3_600_000;
 pub const FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Most items in one batch request.
 pub const BATCH_ITEMS_MAX: usize = 10_000;
+/// Most parts of a transaction. Its messages are at most as many as those of a batch, so are the ids it
+/// acknowledges, and all it publishes would fit one frame.
+pub const TRANSACTION_PARTS_MAX: usize = 1_000;
 /// Most answered-for-later requests per connection; beyond it the server stops reading.
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 4096;
 /// Most bytes of unanswered requests per connection; beyond it the server stops reading.

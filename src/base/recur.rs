@@ -343,8 +343,8 @@ mod tests {
             for cut in 0..encoded.len() {
                 assert_eq!(Rule::take(&mut &encoded[..cut]), None);
             }
-            encoded.push(0);
-            assert_eq!(Plan { rule: &encoded, ..plan }.parse_rule(), None, "one byte more");
+            let longer = [&encoded[..], &[0]].concat();
+            assert_eq!(Plan { rule: &longer, ..plan }.parse_rule(), None, "one byte more");
         }
         assert_eq!(Rule::take(&mut &[3; 40][..]), None);
     }

@@ -35,6 +35,7 @@ mod small;
 mod subscription;
 mod thaw;
 mod topic;
+mod transaction;
 mod wheels;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -240,6 +241,7 @@ impl Engine {
             Command::Repeat { destination, rule, batch } => {
                 self.produce(&destination, &batch, Some(&rule), refuse_new, sink)
             }
+            Command::Transaction { parts } => self.transact(session, &parts, refuse_new, sink),
             Command::Query { ids } => batched(&ids)
                 .map(|()| Answer::Statuses(ids.iter().map(|id| self.status(*id)).collect())),
             Command::Cancel { ids } => batched(&ids)

@@ -136,7 +136,7 @@ impl Engine {
         sink: &mut dyn EventSink,
     ) -> Result<Produced, ClientError> {
         if let Some(dedup) = message.dedup
-            && let Some(id) = self.dedup.get(destination, dedup, self.now.mono_ms)
+            && let Some(id) = self.seen(destination, dedup)
         {
             self.totals.duplicates += 1;
             return Ok(Produced { id, duplicate: true });
@@ -144,21 +144,29 @@ impl Engine {
         self.check_room(destination, 1)?;
         self.check_priority(destination, message.priority)?;
         let id = match by {
-            None => self.accept_message(destination, message, due, sink)?,
+            None => {
+                self.check_memory(message.content.len() as u64 + MESSAGE_OVERHEAD_BYTES)?;
+                self.take_in(destination, message, due, sink)
+            }
             Some(by) => self.accept_schedule(destination, message, due, by, sink)?,
         };
         self.totals.produced += 1;
         Ok(Produced { id, duplicate: false })
     }
 
-    fn accept_message(
+    /// The message that a dedup id stands for, if it was used with this destination.
+    pub(super) fn seen(&self, destination: DestinationId, dedup: &[u8]) -> Option<MessageId> {
+        self.dedup.get(destination, dedup, self.now.mono_ms)
+    }
+
+    /// Takes a message in that was judged. Returns its id.
+    pub(super) fn take_in(
         &mut self,
         destination: DestinationId,
         message: &NewMessage<'_>,
         due: Due,
         sink: &mut dyn EventSink,
-    ) -> Result<MessageId, ClientError> {
-        self.check_memory(message.content.len() as u64 + MESSAGE_OVERHEAD_BYTES)?;
+    ) -> MessageId {
         let id = MessageId::new(due.due_ms, self.shard, self.next_sequence);
         let expires_mono_ms =
             message.expires_after_ms.map_or(0, |ttl| self.now.mono_ms.saturating_add(ttl).max(1));
@@ -174,7 +182,7 @@ impl Engine {
             content: message.content,
         };
         self.emit(&event, sink);
-        Ok(id)
+        id
     }
 
     /// Refuses so many bytes more when messages take too many already.
@@ -210,13 +218,18 @@ impl Engine {
         name: &str,
         sink: &mut dyn EventSink,
     ) -> Result<DestinationId, ClientError> {
-        if self.names.len() >= self.config.max_destinations {
-            return Err(Code::TooManyDestinations.into());
-        }
-        self.check_small_for_destination(name)?;
+        self.check_new_destinations(1, self.small_base_for(name))?;
         let id = DestinationId(self.destinations.len() as u32);
         self.emit(&Event::DestinationCreated { destination: id, name }, sink);
         Ok(id)
+    }
+
+    /// Refuses so many destinations more, for which the small state takes so many bytes.
+    pub(super) fn check_new_destinations(&self, more: usize, base: u64) -> Result<(), ClientError> {
+        if self.names.len() + more > self.config.max_destinations {
+            return Err(Code::TooManyDestinations.into());
+        }
+        self.check_base(base, Code::TooManyDestinations)
     }
 
     /// The dead letter destination of a queue, created if need be. It is never the one too many:

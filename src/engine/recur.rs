@@ -249,10 +249,7 @@ impl Engine {
         let schedule = |entry: &&Entry| entry.state == State::Scheduled && entry.recurring;
         let Some(old) = self.live(id).filter(schedule).cloned() else { return };
         self.supersede(sequence);
-        match self.set_aside.iter().position(|aside| *aside == sequence) {
-            Some(at) => drop(self.set_aside.remove(at)),
-            None => self.unschedule(sequence, &old),
-        }
+        self.unschedule(sequence, &old);
         self.publish_copies(&old, event);
         if let Some(destination) = self.destination_mut(old.destination) {
             destination.less_scheduled();

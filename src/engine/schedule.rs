@@ -107,8 +107,12 @@ impl Engine {
         if ours && !other { State::Gone } else { State::Unknown }
     }
 
-    /// Takes a scheduled message out of the wheel.
+    /// Takes a scheduled message out of the wheel, or a schedule from among those that have fired.
     pub(super) fn unschedule(&mut self, sequence: u64, entry: &Entry) {
+        if let Some(at) = self.set_aside.iter().position(|aside| *aside == sequence) {
+            self.set_aside.remove(at);
+            return;
+        }
         self.wheel.cancel(entry.key(sequence), self.messages.is_frozen(sequence));
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::base::command::{Command, Delivery};
+use crate::base::command::{Command, Delivery, Part};
 use crate::base::event::Event;
 use crate::base::id::{DestinationId, Key, MessageId};
 use crate::base::lifecycle::State;
@@ -235,6 +235,10 @@ impl Engine {
             | Command::Acknowledge { ids: named, .. }
             | Command::Reject { ids: named, .. } => {
                 ids.extend(named.iter().filter(|id| self.may_lie_below(**id)));
+            }
+            Command::Transaction { parts } => {
+                let named = parts.iter().flat_map(Part::ids);
+                ids.extend(named.filter(|id| self.may_lie_below(**id)));
             }
             Command::Reschedule { items } => {
                 ids.extend(items.iter().map(|(id, _)| *id).filter(|id| self.may_lie_below(*id)));

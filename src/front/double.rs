@@ -169,6 +169,9 @@ impl Inner {
                 let all = batch.iter().map(|message| self.produce(&name, kind, &message));
                 Answer::Produced(all.collect())
             }
+            // It plays at no calendar, and takes nothing back.
+            Command::Repeat { .. } => return Err(Code::BadSchedule.into()),
+            Command::Transaction { .. } => return Err(Code::BadBatch.into()),
             Command::Query { ids } => {
                 Answer::Statuses(ids.into_iter().map(|id| self.status(id)).collect())
             }

@@ -210,6 +210,7 @@ mod tests {
                 priority: 4,
                 expires_mono_ms: 0,
                 failures: 0,
+                recurring: false,
                 content: b"x",
             };
             let mut value = Vec::new();
@@ -235,6 +236,7 @@ mod tests {
                 priority: 4,
                 clock: ClockKind::Mono,
                 at_once: true,
+                recurring: false,
                 expires_mono_ms: 0,
                 dedup: b"",
                 content: b"x",

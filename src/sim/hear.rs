@@ -298,6 +298,8 @@ impl World {
             State::Cancelled => message.cancelled != Sure::No,
             State::Acknowledged => message.acknowledged != Sure::No || !message.queue,
             State::Scheduled => message.cancelled != Sure::Yes && message.deliveries == 0,
+            // Only schedules end.
+            State::Ended => false,
             State::Ready | State::InFlight => {
                 message.acknowledged != Sure::Yes
                     && message.cancelled != Sure::Yes
