@@ -1,10 +1,11 @@
 //! Postdate: a persistent, durable delayed-message queue engine.
 //!
 //! The crate is both the server (`postdate serve`) and the library behind it. Floors, imports go
-//! down only: `base` < `env`, `codec`, `wheel` < `journal`, `store` < `engine` < `shard`, `wire` <
+//! down only: `base` < `env`, `codec`, `wheel`, `calendar` < `journal`, `store` < `engine` < `shard`, `wire` <
 //! `front`, `client` < `cli`. See `docs/architecture.md`.
 
 pub mod base;
+pub mod calendar;
 pub mod cli;
 pub mod client;
 pub mod codec;

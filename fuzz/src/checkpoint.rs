@@ -100,6 +100,7 @@ fn run(mut engine: Engine, store: &SimStore) {
             store.thaw_scheduled(&mut engine, Key::end_of(now.engine_ms), 100);
             store.serve(&mut engine, 100);
             let _ = engine.fire(now, 100);
+            engine.run_schedules(None, &mut sink);
             engine.run_timers(100, &mut sink);
             engine.dispatch(100, &mut sink);
             engine.expire_old(100, &mut sink);
@@ -141,6 +142,7 @@ pub(crate) fn seed(most: usize) -> Vec<u8> {
         state,
         priority: 4,
         clock: ClockKind::Wall,
+        recurring: false,
         expires_mono_ms: 0,
         failures: 1,
         offset: 3,

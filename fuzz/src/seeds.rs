@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use postdate::base::command::{
-    Answer, Command, Delivery, DestinationInfo, Produced, Purged, SchedulePage, StartAt, Status,
-    Subscribe, Verdict,
+    Answer, Command, Delivery, DestinationInfo, Part, PartDone, Produced, Purged, SchedulePage, StartAt, Status, Subscribe, Verdict,
 };
 use postdate::base::destination::Kind;
 use postdate::base::error::{ClientError, Code};
@@ -13,6 +12,7 @@ use postdate::base::id::{DestinationId, Key, MessageId};
 use postdate::base::lifecycle::State;
 use postdate::base::limits::FRAME_ALIGN;
 use postdate::base::message::{Delay, Message, MessageBatch};
+use postdate::base::recur::{Cron, Rule, Then};
 use postdate::base::time::{ClockKind, Now, Pace};
 use postdate::codec::event::encode;
 use postdate::codec::frame::{BatchBuffer, FrameHeader, FrameKind};
@@ -82,11 +82,35 @@ fn commands() -> Vec<Command> {
         batch: MessageBatch::parse(encoded(messages).into(), messages.len())
             .expect("a batch as it was encoded"),
     };
+    let repeat = |rule| {
+        let Command::Produce { destination, batch } = produce(&[Message::new("again")]) else {
+            unreachable!()
+        };
+        Command::Repeat { destination, rule, batch }
+    };
     let after = Some(Key { due_ms: 5, sequence: 6 });
     let topic = || "/topic/t".into();
     vec![
         produce(&[Message::new("now")]),
         produce(&messages()),
+        Command::Transaction {
+            parts: vec![
+                Part::Produce {
+                    destination: "/queue/a".into(),
+                    batch: MessageBatch::parse(encoded(&messages()).into(), messages().len())
+                        .expect("a batch as it was encoded"),
+                },
+                Part::Acknowledge { subscription: 1, ids: vec![id(1), id(2)], cumulative: true },
+                Part::Reject { subscription: 2, ids: vec![id(3)], requeue: false },
+            ],
+        },
+        repeat(Rule::Every { period_ms: 5_000, times: 3 }),
+        repeat(Rule::Cron(Cron {
+            expression: "0 9 * * 1-5".into(),
+            zone: "Europe/Berlin".into(),
+            times: 0,
+            then: Some(Then { delay_ms: 1_000, period_ms: 2_000, repeat: 3 }),
+        })),
         Command::Query { ids: vec![id(1), id(2)] },
         Command::Cancel { ids: vec![id(1)] },
         Command::Reschedule { items: vec![(id(1), Delay::After(7)), (id(2), Delay::None)] },
@@ -159,6 +183,7 @@ fn answers() -> Vec<u8> {
         destination: name.clone(),
         due_ms: 3,
         attempts: 1,
+        recurring: true,
     };
     let info = DestinationInfo {
         name,
@@ -180,6 +205,13 @@ fn answers() -> Vec<u8> {
         (T::Produce, Answer::Produced(results)),
         (T::Query, Answer::Statuses(vec![status.clone()])),
         (T::Cancel, Answer::Verdicts(vec![verdict])),
+        (
+            T::Transaction,
+            Answer::Transacted(vec![
+                PartDone::Produced(vec![Produced { id: id(1), duplicate: false }]),
+                PartDone::Verdicts(vec![verdict]),
+            ]),
+        ),
         (T::Subscribe, Answer::Subscribed { next_offset: 7 }),
         (T::CreateDestination, Answer::Done),
         (T::ListScheduled, Answer::Scheduled(SchedulePage { entries: vec![status], next })),
@@ -231,14 +263,40 @@ fn live() -> Vec<Event<'static>> {
         priority: 9,
         clock,
         at_once,
+        recurring: false,
         expires_mono_ms,
         dedup,
         content: b"content",
+    };
+    let occurred = |copies, due_ms| Event::Occurred {
+        id,
+        copies,
+        first: if copies > 0 { self::id(43) } else { MessageId::new(0, 0, 0) },
+        at_once: true,
+        step_ms: 0,
+        expires_mono_ms: 0,
+        due_ms,
+        clock: ClockKind::Wall,
+        planned_ms: 52,
+        runs: 53,
     };
     vec![
         Event::DestinationCreated { destination, name: "/queue/a" },
         produced(ClockKind::Mono, false, 0, b""),
         produced(ClockKind::Wall, true, 99, b"dedup"),
+        Event::Produced {
+            id,
+            destination,
+            priority: 4,
+            clock: ClockKind::Wall,
+            at_once: false,
+            recurring: true,
+            expires_mono_ms: 0,
+            dedup: b"",
+            content: &[1; 40],
+        },
+        occurred(2, 51),
+        occurred(0, 0),
         Event::Cancelled { id, destination, due_ms: 9 },
         Event::Rescheduled { id, due_ms: 5, clock: ClockKind::Wall, at_once: true },
         Event::Acknowledged { id },
@@ -275,6 +333,7 @@ fn checkpoint() -> Vec<Event<'static>> {
         state,
         priority: 1,
         clock,
+        recurring: false,
         expires_mono_ms: 6,
         failures: 300,
         offset: 8,

@@ -9,6 +9,7 @@ use crate::base::error::ClientError;
 use crate::base::id::{Key, MessageId};
 use crate::base::lifecycle::State;
 use crate::base::message::{Delay, MessageBatch};
+use crate::base::recur::Rule;
 
 /// One request of a session. Names are raw bytes: the engine judges them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +20,21 @@ pub enum Command {
         destination: Bytes,
         /// The messages.
         batch: MessageBatch,
+    },
+    /// Publish messages again and again. Each becomes a recurring schedule: its id is what list, query,
+    /// cancel and reschedule go by, and each of its runs publishes a copy with an id of its own.
+    Repeat {
+        /// Destination name; created when it does not exist.
+        destination: Bytes,
+        /// When they come.
+        rule: Rule,
+        /// The messages.
+        batch: MessageBatch,
+    },
+    /// Publish, acknowledge and reject: all of it or nothing, decided and made durable at once.
+    Transaction {
+        /// 1 to [`limits::TRANSACTION_PARTS_MAX`](crate::base::limits::TRANSACTION_PARTS_MAX) parts.
+        parts: Vec<Part>,
     },
     /// Tell the state of messages.
     Query {
@@ -139,6 +155,79 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// The messages it publishes, with the destination they go to.
+    pub fn batches(&self) -> impl Iterator<Item = (&Bytes, &MessageBatch)> {
+        let (batch, parts) = match self {
+            Self::Produce { destination, batch } | Self::Repeat { destination, batch, .. } => {
+                (Some((destination, batch)), &[][..])
+            }
+            Self::Transaction { parts } => (None, &parts[..]),
+            _ => (None, &[][..]),
+        };
+        batch.into_iter().chain(parts.iter().filter_map(Part::batch))
+    }
+}
+
+/// One part of a transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    /// See [`Command::Produce`].
+    Produce {
+        /// Destination name; created when it does not exist.
+        destination: Bytes,
+        /// The messages.
+        batch: MessageBatch,
+    },
+    /// See [`Command::Acknowledge`].
+    Acknowledge {
+        /// The session's number of the subscription; not 0.
+        subscription: u32,
+        /// At least one id.
+        ids: Vec<MessageId>,
+        /// Also everything this subscription was delivered before each id.
+        cumulative: bool,
+    },
+    /// See [`Command::Reject`].
+    Reject {
+        /// The session's number of the subscription; not 0.
+        subscription: u32,
+        /// At least one id.
+        ids: Vec<MessageId>,
+        /// `true` delivers again, `false` makes it a dead letter at once (queues only).
+        requeue: bool,
+    },
+}
+
+impl Part {
+    /// The messages it publishes, with the destination they go to.
+    #[must_use]
+    pub fn batch(&self) -> Option<(&Bytes, &MessageBatch)> {
+        match self {
+            Self::Produce { destination, batch } => Some((destination, batch)),
+            _ => None,
+        }
+    }
+
+    /// The messages it acknowledges or rejects.
+    #[must_use]
+    pub fn ids(&self) -> &[MessageId] {
+        match self {
+            Self::Produce { .. } => &[],
+            Self::Acknowledge { ids, .. } | Self::Reject { ids, .. } => ids,
+        }
+    }
+}
+
+/// What became of a part of a transaction that was done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PartDone {
+    /// Published: one a message.
+    Produced(Vec<Produced>),
+    /// Acknowledged or rejected: one verdict an id.
+    Verdicts(Vec<Verdict>),
+}
+
 /// Where a new subscription of a topic begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum StartAt {
@@ -183,6 +272,8 @@ pub enum Answer {
     Statuses(Vec<Status>),
     /// One verdict an id: of cancel, reschedule, acknowledge, reject.
     Verdicts(Vec<Verdict>),
+    /// A transaction was done: one outcome a part.
+    Transacted(Vec<PartDone>),
     /// Subscribed; for topics the first offset to come.
     Subscribed {
         /// First offset that will be delivered; 0 for queues.
@@ -231,10 +322,12 @@ pub struct Status {
     pub state: State,
     /// Its destination while it lives; empty afterwards.
     pub destination: Arc<str>,
-    /// Current due time in ms; 0 when not known.
+    /// Current due time in ms; 0 when not known. Of a recurring schedule its next run.
     pub due_ms: u64,
-    /// Deliveries so far.
+    /// Deliveries so far. Of a recurring schedule its runs so far.
     pub attempts: u32,
+    /// It is a recurring schedule.
+    pub recurring: bool,
 }
 
 /// Whether an action on a message took place.

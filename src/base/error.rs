@@ -77,6 +77,8 @@ codes! {
     BadDelay = 31, "bad-delay", "use a delay that is not negative, or a time in ms since the Unix epoch";
     /// A delay level outside 1..=18.
     BadLevel = 32, "bad-level", "use a delay level from 1 to 18";
+    /// A rule of a recurring schedule that has no meaning, never comes, or is beyond its limits.
+    BadSchedule = 33, "bad-schedule", "use a period of 1 s to 40 days, or a cron expression of 5 or 6 fields and an IANA time zone";
     /// An id that is not a message id.
     BadId = 40, "bad-id", "use the 26-character id that publish answered with";
     /// No such subscription in this session.

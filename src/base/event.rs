@@ -129,6 +129,8 @@ pub enum Event<'a> {
         clock: ClockKind,
         /// It was due when accepted: ready without the wheel.
         at_once: bool,
+        /// It is a recurring schedule: its content begins with a [`Plan`](crate::base::recur::Plan).
+        recurring: bool,
         /// Expiry on the monotonic line in ms; 0 never.
         expires_mono_ms: u64,
         /// Dedup id; empty none.
@@ -156,6 +158,31 @@ pub enum Event<'a> {
         clock: ClockKind,
         /// It was due when rescheduled.
         at_once: bool,
+    },
+    /// A run of a recurring schedule: copies of its message were published, and it has another due time
+    /// or is over.
+    Occurred {
+        /// Which schedule.
+        id: MessageId,
+        /// How many copies; 0 when the run was skipped, or none was planned yet.
+        copies: u32,
+        /// The first copy's id. Those of the others follow, each due `step_ms` later.
+        first: MessageId,
+        /// The first copy was due at once.
+        at_once: bool,
+        /// From each copy to the next, ms.
+        step_ms: u64,
+        /// Expiry of the first copy on the monotonic line, ms; 0 never. The others expire `step_ms`
+        /// later each.
+        expires_mono_ms: u64,
+        /// The schedule's next due time, ms; 0: this was the last.
+        due_ms: u64,
+        /// Which clock judges it.
+        clock: ClockKind,
+        /// When its next run is planned, ms: at its due time, or behind it when that is too far away.
+        planned_ms: u64,
+        /// Its runs so far.
+        runs: u32,
     },
     /// A queue message was acknowledged.
     Acknowledged {
@@ -309,6 +336,8 @@ pub enum Event<'a> {
         priority: u8,
         /// Which clock judges its due time.
         clock: ClockKind,
+        /// It is a recurring schedule.
+        recurring: bool,
         /// Expiry on the monotonic line in ms; 0 never.
         expires_mono_ms: u64,
         /// Failed deliveries so far.

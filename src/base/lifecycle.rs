@@ -12,6 +12,8 @@
 //!               │ │     session lost
 //!               │ └ (a dead letter is ready in its /dlq/ destination)
 //!               └─ expire ─> expired
+//!
+//! A recurring schedule stays scheduled from run to run: ─> scheduled ─ last run ─> ended
 //! ```
 
 /// Where a message stands, as told to clients. The numbers are those of the protocol.
@@ -36,11 +38,13 @@ pub enum State {
     Gone = 8,
     /// Never existed here.
     Unknown = 9,
+    /// A recurring schedule whose last run has come.
+    Ended = 10,
 }
 
 impl State {
     /// Every state.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Scheduled,
         Self::Ready,
         Self::InFlight,
@@ -50,6 +54,7 @@ impl State {
         Self::Dead,
         Self::Gone,
         Self::Unknown,
+        Self::Ended,
     ];
 
     /// The word used in answers.
@@ -65,6 +70,7 @@ impl State {
             Self::Dead => "dead",
             Self::Gone => "gone",
             Self::Unknown => "unknown",
+            Self::Ended => "ended",
         }
     }
 
@@ -95,7 +101,8 @@ mod tests {
 
     #[test]
     fn the_end_is_the_end() {
-        for end in [State::Acknowledged, State::Cancelled, State::Expired, State::Gone] {
+        use State::{Acknowledged, Cancelled, Ended, Expired, Gone};
+        for end in [Acknowledged, Cancelled, Expired, Gone, Ended] {
             assert!(State::ALL.iter().all(|next| !end.may_become(*next)), "{end:?}");
         }
     }
@@ -106,6 +113,6 @@ mod tests {
             assert_eq!(State::from_number(state as u8), Some(state));
         }
         assert_eq!(State::from_number(0), None);
-        assert_eq!(State::from_number(10), None);
+        assert_eq!(State::from_number(11), None);
     }
 }

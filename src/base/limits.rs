@@ -31,10 +31,28 @@ pub const DEDUP_ENTRIES_MAX: usize = 1_000_000;
 /// Reached only while nothing can be written out.
 pub const DEDUP_ENTRIES_HARD_MAX: usize = 4 * DEDUP_ENTRIES_MAX;
 
+/// Shortest and longest period of a recurring schedule, ms. Each run is journaled and published: what
+/// comes more often than once a second is a load and not a schedule.
+pub const PERIOD_RANGE_MS: std::ops::RangeInclusive<u64> = 1_000..=crate::base::time::DELAY_MAX_MS;
+/// Longest cron expression, and longest name of a time zone, bytes.
+pub const SCHEDULE_TEXT_BYTES_MAX: usize = 255;
+/// Most messages that follow the first of a cron run.
+pub const REPEAT_MAX: u32 = 1_000;
+/// Most bytes of content that one run publishes.
+pub const RUN_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Messages that recurring schedules publish in one step; one run always passes.
+pub const RUNS_PER_STEP_MAX: u32 = 8_192;
+/// A schedule whose next run cannot be planned, because its time zone is gone, is looked at again after
+/// this time, ms.
+pub const REPLAN_MS: u64 = 3_600_000;
+
 /// Longest frame of the binary protocol, bytes, counted from the checksum to the end.
 pub const FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Most items in one batch request.
 pub const BATCH_ITEMS_MAX: usize = 10_000;
+/// Most parts of a transaction. Its messages are at most as many as those of a batch, so are the ids it
+/// acknowledges, and all it publishes would fit one frame.
+pub const TRANSACTION_PARTS_MAX: usize = 1_000;
 /// Most answered-for-later requests per connection; beyond it the server stops reading.
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 4096;
 /// Most bytes of unanswered requests per connection; beyond it the server stops reading.
@@ -249,7 +267,14 @@ const _: () = {
     assert!(JOURNAL_PAYLOAD_MAX > STEP_BYTES_SOFT_MAX + 2 * FRAME_BYTES_MAX);
     assert!(SEGMENT_BYTES as usize > JOURNAL_PAYLOAD_MAX + 4 * FRAME_ALIGN);
     // The shortest event of an accepted message has 29 bytes and its content.
-    assert!(TRIM_PER_STEP_MAX > STEP_BYTES_SOFT_MAX / 29 + BATCH_ITEMS_MAX + 2 * FIRE_PER_STEP_MAX);
+    assert!(
+        TRIM_PER_STEP_MAX
+            > STEP_BYTES_SOFT_MAX / 29
+                + BATCH_ITEMS_MAX
+                + 2 * FIRE_PER_STEP_MAX
+                + (RUNS_PER_STEP_MAX + REPEAT_MAX) as usize
+    );
+    assert!(REPEAT_MAX < RUNS_PER_STEP_MAX);
     // What a purge leaves alone is named in one event, 8 bytes each.
     assert!(PURGE_IN_FLIGHT_MAX * 8 + 64 < FRAME_BYTES_MAX);
     assert!(STORE_VALUE_BYTES_MAX > CONTENT_BYTES_MAX + 64 * 1024);

@@ -11,5 +11,6 @@ pub mod lifecycle;
 pub mod limits;
 pub mod message;
 pub mod pattern;
+pub mod recur;
 pub mod stored;
 pub mod time;

@@ -39,6 +39,8 @@ pub struct Stored<'a> {
     pub expires_mono_ms: u64,
     /// Failed deliveries so far.
     pub failures: u16,
+    /// It is a recurring schedule: its content begins with a [`Plan`](crate::base::recur::Plan).
+    pub recurring: bool,
     /// Encoded content.
     pub content: &'a [u8],
 }

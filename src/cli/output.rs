@@ -71,6 +71,8 @@ pub(crate) struct StatusLine<'a> {
     destination: &'a str,
     due_ms: u64,
     attempts: u32,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    recurring: bool,
 }
 
 impl<'a> From<&'a Status> for StatusLine<'a> {
@@ -81,6 +83,7 @@ impl<'a> From<&'a Status> for StatusLine<'a> {
             destination: &status.destination,
             due_ms: status.due_ms,
             attempts: status.attempts,
+            recurring: status.recurring,
         }
     }
 }
@@ -94,6 +97,10 @@ pub(crate) fn show_status(status: &Status, now_ms: u64) -> String {
     if status.due_ms != 0 {
         let distance = show_distance(status.due_ms, now_ms);
         text.push_str(&format!("  due {} ({distance})", show_time(status.due_ms)));
+    }
+    if status.recurring {
+        text.push_str(&format!("  recurring, {} runs so far", status.attempts));
+        return text;
     }
     match status.attempts {
         0 => {}
@@ -126,6 +133,7 @@ pub(crate) fn answer_word(verdict: &Verdict, done: &'static str) -> &'static str
         State::Dead => "dead",
         State::Gone => "gone",
         State::Unknown => "unknown",
+        State::Ended => "ended",
     }
 }
 

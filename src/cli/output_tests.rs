@@ -28,6 +28,7 @@ fn the_json_keys_are_the_contract() {
         destination: Arc::from("/queue/a"),
         due_ms: 1_000,
         attempts: 2,
+        recurring: false,
     };
     assert_eq!(
         serde_json::to_string(&StatusLine::from(&status)).unwrap(),
@@ -149,6 +150,7 @@ fn what_people_read_stays_on_one_line() {
         destination: Arc::from("/queue/a"),
         due_ms: 61_000,
         attempts: 0,
+        recurring: false,
     };
     let text = show_status(&status, 1_000);
     assert!(text.ends_with("scheduled  /queue/a  due 1970-01-01T00:01:01.000Z (in 1m)"), "{text}");

@@ -8,6 +8,7 @@ use clap::{ArgGroup, Args};
 
 use crate::base::limits;
 use crate::base::message::{Delay, Message};
+use crate::base::recur::{Cron, Rule};
 use crate::cli::failure::Failure;
 use crate::cli::lines::Rules;
 use crate::cli::output::{Out, PublishedLine};
@@ -16,6 +17,7 @@ use crate::cli::{Server, time};
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("content").args(["body", "lines"]).required(true))]
 #[command(group = ArgGroup::new("when").args(["after", "at", "level"]))]
+#[command(group = ArgGroup::new("again").args(["every", "cron"]).conflicts_with("lines"))]
 #[command(after_help = "\
 A published message is on stable storage when its line appears (see `durability` of the server).
 
@@ -26,11 +28,18 @@ key, headers, priority, expires, dedup_id. A bad line is refused with its number
 of its batch (about 500 lines) is sent. Flags hold for every line that says nothing else;
 --dedup-id ID gives line N the id ID:N, so that a file can be sent again after a failure.
 
+With --every or --cron the id is that of the schedule: query, list, cancel and reschedule go by it.
+Each run publishes a copy with an id of its own and the header scheduled-job-id. Runs that a stopped
+server missed come as one. A cron expression has five fields (minute, hour, day of month, month, day
+of week), or six with seconds in front.
+
 JSON: {id, destination, due_ms}, one object a line; refused messages as errors on stderr
 
 Examples:
   postdate publish /queue/mail 'good morning' --in 10m
   postdate publish /topic/news 'good morning' --at \"$(date -d 'tomorrow 8:00' -Is)\"
+  postdate publish /queue/mail 'are you there?' --every 5m --times 3
+  postdate publish /queue/mail 'good morning' --cron '0 9 * * 1-5' --zone Europe/Berlin
   postdate publish /queue/mail - --header kind=report < report.txt
   printf '%s\\n' '{\"body\":\"a\",\"in\":\"5s\"}' 'b' | postdate publish /queue/mail --lines -")]
 pub(super) struct Publish {
@@ -56,6 +65,19 @@ pub(super) struct Publish {
     /// Deliver after the time of this delay level
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=18))]
     level: Option<i64>,
+    /// Publish again and again: at --in or --at, or after one period, and then once every period,
+    /// 1s to 40d
+    #[arg(long, value_name = "DURATION", value_parser = time::with_unit_ms)]
+    every: Option<u64>,
+    /// Publish whenever the clock matches this cron expression
+    #[arg(long, value_name = "EXPRESSION", conflicts_with = "when")]
+    cron: Option<String>,
+    /// Time zone of --cron: a name of the IANA database; UTC when it is not given
+    #[arg(long, value_name = "ZONE", requires = "cron")]
+    zone: Option<String>,
+    /// Publish so many times in all; 0 goes on for ever
+    #[arg(long, value_name = "N", requires = "again", default_value_t = 0)]
+    times: u32,
     /// Key: messages that belong together share one
     #[arg(long, value_name = "K")]
     key: Option<String>,
@@ -104,6 +126,16 @@ impl Publish {
         message
     }
 
+    /// The rule of `--every` or `--cron`, if there is one.
+    fn rule(&self) -> Option<Rule> {
+        let times = self.times;
+        if let Some(period_ms) = self.every {
+            return Some(Rule::Every { period_ms, times });
+        }
+        let (expression, zone) = (self.cron.clone()?, self.zone.clone().unwrap_or_default());
+        Some(Rule::Cron(Cron { expression, zone, times, then: None }))
+    }
+
     pub(super) async fn run(self, out: Out) -> Result<(), Failure> {
         let template = self.template();
         if let Some(path) = &self.lines {
@@ -118,26 +150,23 @@ impl Publish {
         let body = self.body.as_deref().unwrap_or_default();
         message.content.body = if body == "-" { read_body()? } else { body.as_bytes().to_vec() };
         let client = self.server.connect("publish").await?;
-        let results = client.produce_batch(&self.destination, &[message]).await?;
-        for result in results {
-            let produced = result.map_err(|error| Failure::Refused(*error))?;
-            let due_ms = produced.id.due_ms();
-            let line = PublishedLine {
-                id: produced.id.to_string(),
-                destination: &self.destination,
-                due_ms,
-            };
-            out.either(&line, || {
-                let what = if produced.duplicate { "published before" } else { "due" };
-                format!(
-                    "{}  {}  {what} {} ({})",
-                    produced.id,
-                    self.destination,
-                    time::show_time(due_ms),
-                    time::show_distance(due_ms, time::now_ms())
-                )
-            })?;
-        }
+        let (produced, due) = match self.rule() {
+            Some(rule) => (client.repeat(&self.destination, rule, message).await?, "recurring, due"),
+            None => (client.send(&self.destination, message).await?, "due"),
+        };
+        let due_ms = produced.id.due_ms();
+        let line =
+            PublishedLine { id: produced.id.to_string(), destination: &self.destination, due_ms };
+        out.either(&line, || {
+            let what = if produced.duplicate { "published before" } else { due };
+            format!(
+                "{}  {}  {what} {} ({})",
+                produced.id,
+                self.destination,
+                time::show_time(due_ms),
+                time::show_distance(due_ms, time::now_ms())
+            )
+        })?;
         Ok(out.flush()?)
     }
 }

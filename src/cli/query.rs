@@ -13,7 +13,7 @@ use crate::cli::{Server, time};
 States: scheduled, ready, in flight, acknowledged, cancelled, expired, dead, gone (no longer
 remembered), unknown (never existed here).
 
-JSON: {id, state, destination, due_ms, attempts}
+JSON: {id, state, destination, due_ms, attempts, and recurring when it is a schedule}
 
 Examples:
   postdate query 01HF7YAYX80000000000000001

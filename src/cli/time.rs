@@ -36,7 +36,8 @@ pub(crate) fn age(text: &str) -> Result<u64, String> {
     with_unit_ms(text)
 }
 
-fn with_unit_ms(text: &str) -> Result<u64, String> {
+/// A duration of which the unit is written down, ms.
+pub(crate) fn with_unit_ms(text: &str) -> Result<u64, String> {
     let bare = text.trim();
     if bare != "0" && !bare.is_empty() && bare.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(format!("`{text}` has no unit; write {bare}s or {bare}ms"));

@@ -23,6 +23,9 @@ pub(super) async fn ask(
         | Command::Acknowledge { ids, .. }
         | Command::Reject { ids, .. } => ids.len() * 16,
         Command::Reschedule { items } => items.len() * 25,
+        Command::Repeat { .. } | Command::Transaction { .. } => {
+            command.batches().map(|(_, batch)| batch.bytes().len()).sum()
+        }
         _ => 0,
     };
     let room = Some(shared.room(bytes).await?);

@@ -6,14 +6,15 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::api::Client;
-use super::ask::answered;
-use super::ask::{check_length, whole_ms};
+use super::ask::{answered, check_length, unexpected, whole_ms};
 use super::error::Error;
 use super::queue::{Batch, Entry, Results, Waiting};
-use crate::base::command::Produced;
+use crate::base::command::{Answer, Command, Part, PartDone, Produced};
 use crate::base::error::ClientError;
 use crate::base::limits;
-use crate::base::message::{Delay, Message};
+use crate::base::message::{Delay, Message, MessageBatch};
+use crate::base::recur::Rule;
+use crate::wire::binary::Reply;
 
 /// Bytes of a frame beside the messages of a produce, with some to spare.
 const PRODUCE_FRAME_BYTES: usize = 1024;
@@ -140,6 +141,84 @@ impl Client {
         let dedup = !message.dedup.is_empty();
         self.shared().produce_one(destination, &bytes, dedup, sink, room)?;
         answered(answer).await
+    }
+
+    /// Has a message come again and again: by a period, or by a cron expression in a time zone. The id
+    /// answered is that of the schedule, which is listed, queried, cancelled and rescheduled by it as any
+    /// scheduled message. Each run publishes a copy with an id of its own and the header
+    /// `scheduled-job-id`.
+    ///
+    /// ```no_run
+    /// # use postdate::base::message::Message;
+    /// # use postdate::base::recur::{Cron, Rule};
+    /// # async fn example(client: postdate::client::Client) -> Result<(), postdate::client::Error> {
+    /// let weekdays = Rule::Cron(Cron {
+    ///     expression: "0 9 * * 1-5".into(),
+    ///     zone: "Europe/Berlin".into(),
+    ///     times: 0,
+    ///     then: None,
+    /// });
+    /// let schedule = client.repeat("/queue/mail", weekdays, Message::new("good morning")).await?;
+    /// client.cancel(&[schedule.id]).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    pub async fn repeat(
+        &self,
+        destination: &str,
+        rule: Rule,
+        message: Message,
+    ) -> Result<Produced, Error> {
+        let destination = self.name(destination)?;
+        let mut bytes = Vec::with_capacity(message.content.body.len() + 64);
+        message.encode(&mut bytes)?;
+        let batch = MessageBatch::parse(bytes.into(), 1)?;
+        let repeatable = !message.dedup.is_empty();
+        match self.ask(Command::Repeat { destination, rule, batch }, repeatable).await? {
+            Reply::Answer(Answer::Produced(mut results)) if results.len() == 1 => {
+                results.remove(0).map_err(|error| Error::Refused(*error))
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Publishes, acknowledges and rejects, all of it or nothing: what is acknowledged here is acknowledged
+    /// exactly when what is published here is stored. One outcome a part.
+    ///
+    /// ```no_run
+    /// # use postdate::base::command::Part;
+    /// # use postdate::base::message::{Message, MessageBatch};
+    /// # use postdate::client::{Client, Subscription};
+    /// # async fn example(client: Client, mut orders: Subscription) -> Result<(), postdate::client::Error> {
+    /// let Some(order) = orders.next().await.transpose()? else { return Ok(()) };
+    /// let mut invoice = Vec::new();
+    /// Message::new("invoice").encode(&mut invoice)?;
+    /// let destination = "/queue/invoices".into();
+    /// client
+    ///     .transaction(vec![
+    ///         Part::Produce { destination, batch: MessageBatch::parse(invoice.into(), 1)? },
+    ///         Part::Acknowledge {
+    ///             subscription: orders.number(),
+    ///             ids: vec![order.id],
+    ///             cumulative: false,
+    ///         },
+    ///     ])
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Refused`], and then nothing of it was done; [`Error::OutcomeUnknown`] when the connection
+    /// was lost; [`Error::Disconnected`] when there was none for too long.
+    pub async fn transaction(&self, parts: Vec<Part>) -> Result<Vec<PartDone>, Error> {
+        match self.ask(Command::Transaction { parts }, false).await? {
+            Reply::Answer(Answer::Transacted(done)) => Ok(done),
+            other => Err(unexpected(&other)),
+        }
     }
 
     /// Produces many messages, in as few requests as the limits of the protocol allow; one result a

@@ -105,6 +105,12 @@ impl Subscription {
         self.next_offset = next_offset;
     }
 
+    /// Its number, by which the parts of a transaction name it.
+    #[must_use]
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
     /// The first offset that was to come when the subscription began; 0 for queues.
     #[must_use]
     pub fn next_offset(&self) -> u64 {

@@ -6,12 +6,14 @@
 use crate::base::event::{Control, Event, FailureReason, Sequences};
 use crate::base::id::{DestinationId, MessageId};
 use crate::base::lifecycle::State;
+use crate::base::limits;
 use crate::base::time::{ClockKind, Pace};
 
 const FLAG_AT_ONCE: u8 = 1;
 const FLAG_WALL: u8 = 2;
 const FLAG_EXPIRES: u8 = 4;
 const FLAG_DEDUP: u8 = 8;
+const FLAG_RECURRING: u8 = 16;
 
 const FLAG_READY: u8 = 1;
 const FLAG_SCHEDULED: u8 = 2;
@@ -46,12 +48,12 @@ pub fn encode(event: &Event<'_>, out: &mut Vec<u8>) {
             priority,
             clock,
             at_once,
+            recurring,
             expires_mono_ms,
             dedup,
             content,
         } => {
-            let mut flags = clock_flag(clock);
-            flags |= if at_once { FLAG_AT_ONCE } else { 0 };
+            let mut flags = clock_flag(clock) | at_once_flag(at_once) | recurring_flag(recurring);
             flags |= if expires_mono_ms != 0 { FLAG_EXPIRES } else { 0 };
             flags |= if dedup.is_empty() { 0 } else { FLAG_DEDUP };
             w.u8(3).u8(flags).u8(priority).u32(destination.0).id(id);
@@ -67,8 +69,7 @@ pub fn encode(event: &Event<'_>, out: &mut Vec<u8>) {
             w.u8(4).u32(destination.0).id(id).u64(due_ms);
         }
         Event::Rescheduled { id, due_ms, clock, at_once } => {
-            let at_once = if at_once { FLAG_AT_ONCE } else { 0 };
-            w.u8(5).u8(clock_flag(clock) | at_once).id(id).u64(due_ms);
+            w.u8(5).u8(clock_flag(clock) | at_once_flag(at_once)).id(id).u64(due_ms);
         }
         Event::Acknowledged { id } => {
             w.u8(6).id(id);
@@ -117,12 +118,13 @@ pub fn encode(event: &Event<'_>, out: &mut Vec<u8>) {
             state,
             priority,
             clock,
+            recurring,
             expires_mono_ms,
             failures,
             offset,
             content,
         } => {
-            w.u8(16).u8(clock_flag(clock)).u8(state as u8).u8(priority);
+            w.u8(16).u8(clock_flag(clock) | recurring_flag(recurring)).u8(state as u8).u8(priority);
             w.u16(failures).u32(destination.0).id(id).u64(due_ms).u64(expires_mono_ms);
             w.u64(offset).long(content);
         }
@@ -157,6 +159,24 @@ pub fn encode(event: &Event<'_>, out: &mut Vec<u8>) {
         Event::DestinationPaused { destination, paused } => {
             w.u8(33).u8(u8::from(paused)).u32(destination.0);
         }
+        Event::Occurred {
+            id,
+            copies,
+            first,
+            at_once,
+            step_ms,
+            expires_mono_ms,
+            due_ms,
+            clock,
+            planned_ms,
+            runs,
+        } => {
+            w.u8(42).u8(clock_flag(clock) | at_once_flag(at_once)).id(id).u32(runs).u64(due_ms);
+            w.u64(planned_ms).u32(copies);
+            if copies > 0 {
+                w.id(first).u64(step_ms).u64(expires_mono_ms);
+            }
+        }
         Event::DestinationLimited { destination, max_messages, max_age_ms } => {
             w.u8(34).u32(destination.0).u64(max_messages).u64(max_age_ms);
         }
@@ -174,7 +194,9 @@ pub fn decode<'a>(rest: &mut &'a [u8]) -> Result<Event<'a>, EventError> {
         2 => Event::DestinationDeleted { destination: r.destination()? },
         3 => {
             let flags = r.u8()?;
-            if flags & !(FLAG_AT_ONCE | FLAG_WALL | FLAG_EXPIRES | FLAG_DEDUP) != 0 {
+            let known = FLAG_AT_ONCE | FLAG_WALL | FLAG_EXPIRES | FLAG_DEDUP | FLAG_RECURRING;
+            // A schedule is never ready itself.
+            if flags & !known != 0 || flags & FLAG_AT_ONCE != 0 && flags & FLAG_RECURRING != 0 {
                 return Err(EventError::Unknown(flags));
             }
             Event::Produced {
@@ -183,6 +205,7 @@ pub fn decode<'a>(rest: &mut &'a [u8]) -> Result<Event<'a>, EventError> {
                 id: r.id()?,
                 clock: clock_of(flags),
                 at_once: flags & FLAG_AT_ONCE != 0,
+                recurring: flags & FLAG_RECURRING != 0,
                 expires_mono_ms: if flags & FLAG_EXPIRES != 0 { r.u64()? } else { 0 },
                 dedup: if flags & FLAG_DEDUP != 0 { r.short()? } else { &[] },
                 content: r.long()?,
@@ -238,11 +261,12 @@ pub fn decode<'a>(rest: &mut &'a [u8]) -> Result<Event<'a>, EventError> {
         },
         16 => {
             let flags = r.u8()?;
-            if flags & !FLAG_WALL != 0 {
+            if flags & !(FLAG_WALL | FLAG_RECURRING) != 0 {
                 return Err(EventError::Unknown(flags));
             }
             Event::Restored {
                 clock: clock_of(flags),
+                recurring: flags & FLAG_RECURRING != 0,
                 state: r.state()?,
                 priority: r.u8()?,
                 failures: r.u16()?,
@@ -295,6 +319,7 @@ pub fn decode<'a>(rest: &mut &'a [u8]) -> Result<Event<'a>, EventError> {
             from: r.u64()?,
             to: r.u64()?,
         },
+        42 => r.occurred()?,
         other => return Err(EventError::Unknown(other)),
     };
     *rest = r.0;
@@ -306,6 +331,14 @@ fn clock_flag(clock: ClockKind) -> u8 {
         ClockKind::Mono => 0,
         ClockKind::Wall => FLAG_WALL,
     }
+}
+
+fn at_once_flag(at_once: bool) -> u8 {
+    if at_once { FLAG_AT_ONCE } else { 0 }
+}
+
+fn recurring_flag(recurring: bool) -> u8 {
+    if recurring { FLAG_RECURRING } else { 0 }
 }
 
 fn clock_of(flags: u8) -> ClockKind {
@@ -399,6 +432,33 @@ impl<'a> Reader<'a> {
     fn long(&mut self) -> Result<&'a [u8], EventError> {
         let len = self.u32()?;
         self.bytes(len as usize)
+    }
+    fn occurred(&mut self) -> Result<Event<'a>, EventError> {
+        let flags = self.u8()?;
+        if flags & !(FLAG_AT_ONCE | FLAG_WALL) != 0 {
+            return Err(EventError::Unknown(flags));
+        }
+        let (id, runs, due_ms, planned_ms) = (self.id()?, self.u32()?, self.u64()?, self.u64()?);
+        let copies = self.u32()?;
+        if copies > limits::REPEAT_MAX + 1 {
+            return Err(EventError::Unknown(42));
+        }
+        let none = (MessageId::new(0, 0, 0), 0, 0);
+        let (first, step_ms, expires_mono_ms) =
+            if copies > 0 { (self.id()?, self.u64()?, self.u64()?) } else { none };
+        let (clock, at_once) = (clock_of(flags), flags & FLAG_AT_ONCE != 0);
+        Ok(Event::Occurred {
+            id,
+            copies,
+            first,
+            at_once,
+            step_ms,
+            expires_mono_ms,
+            due_ms,
+            clock,
+            planned_ms,
+            runs,
+        })
     }
     fn name(&mut self) -> Result<&'a str, EventError> {
         std::str::from_utf8(self.short()?).map_err(|_| EventError::Text)

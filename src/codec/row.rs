@@ -18,6 +18,8 @@ const PRIORITY_SHIFT: u32 = 4;
 const MORE: u8 = 15;
 /// More flags: the key says another time than the due time.
 const PUT_BACK: u8 = 16;
+/// More flags: a recurring schedule.
+const RECURRING: u8 = 32;
 
 const PLACE_SCHEDULED: u8 = 1;
 const PLACE_READY: u8 = 2;
@@ -29,14 +31,16 @@ pub fn encode(message: &Stored<'_>, out: &mut Vec<u8>) {
         Place::Scheduled(key) => key.due_ms != message.due_ms,
         Place::Ready { .. } => false,
     };
-    let mut head = if put_back { MORE } else { message.priority } << PRIORITY_SHIFT;
+    let mut more = if put_back { PUT_BACK } else { 0 };
+    more |= if message.recurring { RECURRING } else { 0 };
+    let mut head = if more != 0 { MORE } else { message.priority } << PRIORITY_SHIFT;
     head |= if message.clock == ClockKind::Wall { WALL } else { 0 };
     head |= if message.expires_mono_ms != 0 { EXPIRES } else { 0 };
     head |= if message.failures != 0 { FAILED } else { 0 };
     head |= if moved { MOVED } else { 0 };
     out.push(head);
-    if put_back {
-        out.push(PUT_BACK | message.priority);
+    if more != 0 {
+        out.push(more | message.priority);
     }
     match message.place {
         Place::Scheduled(_) => put_number(u64::from(message.destination.0), out),
@@ -65,12 +69,13 @@ pub fn encode(message: &Stored<'_>, out: &mut Vec<u8>) {
 pub fn decode(place: Place, shard: u16, value: &[u8]) -> Option<Stored<'_>> {
     let (&head, mut rest) = value.split_first()?;
     let mut priority = head >> PRIORITY_SHIFT;
-    let mut put_back = false;
+    let (mut put_back, mut recurring) = (false, false);
     if priority == MORE {
         let (&more, after) = rest.split_first()?;
         (priority, rest) = (more & 15, after);
-        put_back = more == PUT_BACK | priority && matches!(place, Place::Scheduled(_));
-        if !put_back {
+        (put_back, recurring) = (more & PUT_BACK != 0, more & RECURRING != 0);
+        let known = more & !(PUT_BACK | RECURRING | 15) == 0 && (put_back || recurring);
+        if !known || !matches!(place, Place::Scheduled(_)) {
             return None;
         }
     }
@@ -108,6 +113,7 @@ pub fn decode(place: Place, shard: u16, value: &[u8]) -> Option<Stored<'_>> {
         priority,
         expires_mono_ms,
         failures,
+        recurring,
         content: rest,
     })
 }
@@ -262,12 +268,17 @@ mod tests {
             priority: 9,
             expires_mono_ms: 0,
             failures: 0,
+            recurring: false,
             content: b"x",
         };
         let mut bytes = Vec::new();
         encode(&message, &mut bytes);
         assert_eq!(bytes[..2], [MORE << PRIORITY_SHIFT | WALL, PUT_BACK | 9]);
         assert_eq!(decode(place, 3, &bytes), Some(message));
+        let (mut schedule, recurring) = (Vec::new(), Stored { recurring: true, ..message });
+        encode(&recurring, &mut schedule);
+        assert_eq!(schedule[..2], [MORE << PRIORITY_SHIFT | WALL, PUT_BACK | RECURRING | 9]);
+        assert_eq!(decode(place, 3, &schedule), Some(recurring));
         let ready = Place::Ready { destination: DestinationId(1), lane: 9, position: 1 };
         // Long enough for the other family.
         let long = [&bytes[..], &[0; 20]].concat();
@@ -275,7 +286,8 @@ mod tests {
         let mut beyond = bytes.clone();
         beyond[1] = PUT_BACK | (PRIORITY_MAX + 1);
         assert_eq!(decode(place, 3, &beyond), None, "no message has that priority");
-        for bit in 4..8 {
+        // The bit between says that it is a schedule.
+        for bit in [4, 6, 7] {
             let mut other = bytes.clone();
             other[1] ^= 1 << bit;
             assert_eq!(decode(place, 3, &other), None, "bit {bit}");
@@ -290,6 +302,7 @@ mod tests {
             (destination, due_ms, sequence) in (any::<u32>(), 0..=DUE_MS_MAX, any::<u64>()),
             moved in proptest::option::of(0..=DUE_MS_MAX),
             put_back in any::<bool>(),
+            recurring in any::<bool>(),
             (wall, priority, expires_mono_ms, failures) in
                 (any::<bool>(), 0u8..10, 0u64..3, 0u16..3),
             content in proptest::collection::vec(any::<u8>(), 0..40),
@@ -310,6 +323,7 @@ mod tests {
                 priority,
                 expires_mono_ms,
                 failures,
+                recurring: recurring && matches!(place, Place::Scheduled(_)),
                 content: &content,
             };
             let mut bytes = Vec::new();

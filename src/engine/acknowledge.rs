@@ -22,6 +22,16 @@ enum Holder {
     Reader(SlotId),
 }
 
+fn refuse_dead_topic(holder: Holder, for_good: bool) -> Result<(), ClientError> {
+    if matches!(holder, Holder::Reader(_)) && for_good {
+        return Err(ClientError::new(
+            Code::WrongKind,
+            "a topic message cannot be made a dead letter; acknowledge it to skip it",
+        ));
+    }
+    Ok(())
+}
+
 impl Engine {
     pub(super) fn acknowledge(
         &mut self,
@@ -46,6 +56,24 @@ impl Engine {
             });
         }
         Ok(Answer::Verdicts(verdicts))
+    }
+
+    /// Judges a part of a transaction that acknowledges, or rejects: `for_good` makes dead letters.
+    pub(super) fn judge_acknowledge(
+        &self,
+        session: SessionId,
+        subscription: u32,
+        ids: &[MessageId],
+        for_good: bool,
+    ) -> Result<(), ClientError> {
+        batched(ids)?;
+        // By id alone, anybody could be meant.
+        if subscription == 0 {
+            return Err(Code::SubscriptionNotFound.into());
+        }
+        let holder = self.holder(session, subscription)?;
+        refuse_dead_topic(holder, for_good)?;
+        self.refuse_foreign(holder, ids)
     }
 
     fn holder(&self, session: SessionId, subscription: u32) -> Result<Holder, ClientError> {
@@ -260,12 +288,7 @@ impl Engine {
     ) -> Result<Answer, ClientError> {
         batched(ids)?;
         let holder = self.holder(session, subscription)?;
-        if matches!(holder, Holder::Reader(_)) && !requeue {
-            return Err(ClientError::new(
-                Code::WrongKind,
-                "a topic message cannot be made a dead letter; acknowledge it to skip it",
-            ));
-        }
+        refuse_dead_topic(holder, !requeue)?;
         self.refuse_foreign(holder, ids)?;
         let mut verdicts = Vec::with_capacity(ids.len());
         for &id in ids {

@@ -10,6 +10,7 @@ use crate::base::event::{Event, FailureReason};
 use crate::base::id::{DestinationId, Key, MessageId};
 use crate::base::lifecycle::State;
 use crate::base::limits;
+use crate::base::recur::Plan;
 use crate::base::stored::{Place, Remembered};
 use crate::base::time::ClockKind;
 
@@ -52,6 +53,7 @@ impl Engine {
             Event::Cancelled { id, destination, due_ms } => {
                 self.apply_cancelled(id, destination, due_ms);
             }
+            Event::Occurred { .. } => self.apply_occurred(event),
             Event::Rescheduled { id, due_ms, clock, at_once } => {
                 self.apply_rescheduled(id, due_ms, clock, at_once);
             }
@@ -177,6 +179,7 @@ impl Engine {
             priority,
             clock,
             at_once,
+            recurring,
             expires_mono_ms,
             dedup,
             content,
@@ -187,10 +190,8 @@ impl Engine {
         let sequence = id.sequence();
         self.next_sequence = self.next_sequence.max(sequence + 1);
         // None when a recovery policy left out the batch that made it: there is nowhere to go.
-        let Some(to) = self.destination_mut(destination) else { return };
-        if to.kind.is_queue() && !to.queue.uses_lane(priority) {
-            to.queue.use_lane(priority);
-            self.recount(destination);
+        if self.destination(destination).is_none() {
+            return;
         }
         if !dedup.is_empty() {
             let now = self.now.mono_ms;
@@ -212,7 +213,20 @@ impl Engine {
             clock,
             below: false,
             handed: false,
+            recurring,
         };
+        // A schedule itself is never ready.
+        self.add_new(id, entry, at_once && !recurring);
+    }
+
+    /// Takes a new message in, ready or scheduled.
+    pub(super) fn add_new(&mut self, id: MessageId, entry: Entry, at_once: bool) {
+        let (sequence, &Entry { destination, priority, .. }) = (id.sequence(), &entry);
+        let Some(to) = self.destination_mut(destination) else { return };
+        if to.kind.is_queue() && !to.queue.uses_lane(priority) {
+            to.queue.use_lane(priority);
+            self.recount(destination);
+        }
         self.memory_bytes += entry.memory_bytes();
         self.messages.insert(sequence, entry);
         if at_once {
@@ -288,16 +302,24 @@ impl Engine {
         if let Some(destination) = self.destination_mut(old.destination) {
             destination.less_scheduled();
         }
+        self.put_at(sequence, due_ms, clock);
+        if let Some(plan) = Plan::of(&old.content).filter(|_| old.recurring) {
+            self.set_plan(sequence, due_ms, plan.runs);
+        }
+        if at_once && !old.recurring {
+            self.make_ready(sequence);
+        } else {
+            self.schedule(Key { due_ms, sequence }, old.destination);
+        }
+    }
+
+    /// Gives a scheduled message another due time, before it is scheduled again.
+    pub(super) fn put_at(&mut self, sequence: u64, due_ms: u64, clock: ClockKind) {
         if let Some(entry) = self.messages.get_mut(sequence) {
             entry.due_ms = due_ms;
             entry.clock = clock;
             entry.offset = 0;
             entry.below = false;
-        }
-        if at_once {
-            self.make_ready(sequence);
-        } else {
-            self.schedule(Key { due_ms, sequence }, old.destination);
         }
     }
 

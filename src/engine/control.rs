@@ -175,10 +175,10 @@ impl Engine {
     }
 
     /// Refuses one more message when a destination holds as many as it may.
-    pub(super) fn check_room(&self, id: DestinationId) -> Result<(), ClientError> {
+    pub(super) fn check_room(&self, id: DestinationId, more: u64) -> Result<(), ClientError> {
         let Some(destination) = self.destination(id) else { return Ok(()) };
         let (held, most) = (destination.held(), destination.control.max_messages);
-        if most != 0 && held >= most {
+        if most != 0 && held + more > most {
             let name = &destination.name;
             return Err(ClientError::new(
                 Code::DestinationFull,

@@ -83,14 +83,14 @@ pub(super) struct Dedup {
     active: Layer,
     frozen: Option<Arc<Layer>>,
     /// Rows looked up for the command that is carried out.
-    found: Seen,
+    found: BTreeMap<DestinationId, Seen>,
     /// Of so many ids of the active layer the oldest is forgotten for a new one.
     most: usize,
 }
 
 impl Dedup {
     pub(super) fn new(most: usize) -> Self {
-        Self { active: Layer::default(), frozen: None, found: Seen::new(), most }
+        Self { active: Layer::default(), frozen: None, found: BTreeMap::new(), most }
     }
 
     fn in_memory(&self, to: DestinationId, dedup: &[u8]) -> Option<(MessageId, u64)> {
@@ -100,8 +100,8 @@ impl Dedup {
 
     /// The message a dedup id stands for, if it is still remembered at `mono_ms`.
     pub(super) fn get(&self, to: DestinationId, dedup: &[u8], mono_ms: u64) -> Option<MessageId> {
-        // All rows of one command are of one destination.
-        let (id, until) = self.in_memory(to, dedup).or_else(|| self.found.get(dedup).copied())?;
+        let found = || self.found.get(&to)?.get(dedup).copied();
+        let (id, until) = self.in_memory(to, dedup).or_else(found)?;
         (until > mono_ms).then_some(id)
     }
 
@@ -173,18 +173,15 @@ impl Engine {
     /// are to be looked up and handed in before it is executed.
     #[must_use]
     pub fn missing_dedups(&self, command: &Command) -> Vec<(DestinationId, Vec<u8>)> {
-        let Command::Produce { destination, batch } = command else { return Vec::new() };
-        let Some(to) = self.known(destination).filter(|_| self.below_sequence > 0) else {
-            return Vec::new();
-        };
-        let mut missing: Vec<_> = batch
-            .iter()
-            .filter_map(|message| message.dedup)
+        let mut missing: Vec<_> = Vec::new();
+        for (destination, batch) in command.batches().filter(|_| self.below_sequence > 0) {
+            let Some(to) = self.known(destination) else { continue };
+            let dedups = batch.iter().filter_map(|message| message.dedup);
             // Others are refused.
-            .filter(|dedup| (1..=limits::DEDUP_BYTES_MAX).contains(&dedup.len()))
-            .filter(|dedup| self.dedup.in_memory(to, dedup).is_none())
-            .map(|dedup| (to, dedup.to_vec()))
-            .collect();
+            let dedups = dedups.filter(|id| (1..=limits::DEDUP_BYTES_MAX).contains(&id.len()));
+            let dedups = dedups.filter(|id| self.dedup.in_memory(to, id).is_none());
+            missing.extend(dedups.map(|dedup| (to, dedup.to_vec())));
+        }
         missing.sort_unstable();
         missing.dedup();
         missing
@@ -200,7 +197,8 @@ impl Engine {
 
     /// Hands in a dedup id that was looked up for a command, until [`Engine::forget_found`].
     pub fn hand_in_dedup(&mut self, row: &Remembered<'_>) {
-        self.dedup.found.insert(Arc::from(row.dedup), (row.id, row.until_mono_ms));
+        let found = self.dedup.found.entry(row.destination).or_default();
+        found.insert(Arc::from(row.dedup), (row.id, row.until_mono_ms));
     }
 
     /// Whether so many dedup ids are in memory that they should be written out.
@@ -245,8 +243,9 @@ mod tests {
         let written = dedup.freeze();
         dedup.remember(&row(b"active", 3, 300), 200);
         dedup.remember(&row(b"again", 4, 300), 200);
-        dedup.found.insert(Arc::from(&b"below"[..]), (row(b"", 5, 0).id, 300));
-        dedup.found.insert(Arc::from(&b"again"[..]), (row(b"", 6, 0).id, 50));
+        let found = dedup.found.entry(TO).or_default();
+        found.insert(Arc::from(&b"below"[..]), (row(b"", 5, 0).id, 300));
+        found.insert(Arc::from(&b"again"[..]), (row(b"", 6, 0).id, 50));
         let at = |dedup: &Dedup, key: &[u8], ms| dedup.get(TO, key, ms).map(MessageId::sequence);
         assert_eq!([99, 100].map(|ms| at(&dedup, b"frozen", ms)), [Some(1), None]);
         assert_eq!([299, 300].map(|ms| at(&dedup, b"active", ms)), [Some(3), None]);

@@ -116,6 +116,7 @@ impl Engine {
             state,
             priority: entry.priority,
             clock: entry.clock,
+            recurring: entry.recurring,
             expires_mono_ms: entry.expires_mono_ms,
             failures: entry.failures,
             offset: entry.offset,

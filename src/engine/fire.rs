@@ -27,9 +27,10 @@ pub struct Fired {
 
 impl Engine {
     /// Begins a step: takes its time and fires what is due, at most some `limit` messages. Goes no
-    /// further than what was read from the store.
+    /// further than what was read from the store. [`Engine::run_schedules`] has to follow.
     pub fn fire(&mut self, now: Now, limit: usize) -> Fired {
         self.now = now;
+        self.give_back_set_aside();
         let mut keys = Vec::new();
         let due = Key::end_of(now.engine_ms);
         let reach = due.min(self.thawed_to);
@@ -51,6 +52,7 @@ impl Engine {
     pub fn begin_replayed(&mut self, meta: &BatchMeta) {
         debug_assert!(self.thawed_to >= meta.fired_to, "rows are missing");
         self.now = meta.now;
+        self.give_back_set_aside();
         let mut keys = Vec::new();
         // The wheel has no limit, so nothing is left.
         let _ = self.wheel.advance(meta.fired_to, usize::MAX, &mut keys);
@@ -76,6 +78,8 @@ impl Engine {
         if entry.due_ms > self.now.on(entry.clock) {
             // The clock that judges it lags behind the engine line: never be early.
             self.put_back_one(key.sequence);
+        } else if entry.recurring && self.destination(entry.destination).is_some() {
+            self.set_aside.push_back(key.sequence);
         } else {
             self.fire_ready(key.sequence);
         }

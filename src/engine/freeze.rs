@@ -76,6 +76,7 @@ impl Engine {
     /// Freezes everything there is, between two steps. `encode` appends an event to bytes.
     /// Costs what is out with subscribers and the number of destinations, not what is pending.
     pub fn freeze(&mut self, encode: &dyn Fn(&Event<'_>, &mut Vec<u8>)) -> Frozen {
+        debug_assert!(self.set_aside.is_empty(), "schedules have fired and not run");
         self.raise_durables();
         let mut destinations = Vec::new();
         let mut marks = BTreeMap::new();

@@ -162,6 +162,7 @@ impl Frozen {
             priority: entry.priority,
             expires_mono_ms: entry.expires_mono_ms,
             failures: entry.failures,
+            recurring: entry.recurring,
             content: &entry.content,
         })
     }
@@ -215,6 +216,7 @@ impl Frozen {
                 state,
                 priority: entry.priority,
                 clock: entry.clock,
+                recurring: entry.recurring,
                 expires_mono_ms: entry.expires_mono_ms,
                 failures: entry.failures,
                 offset: entry.offset,

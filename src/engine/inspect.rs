@@ -16,16 +16,17 @@ impl Engine {
     pub(super) fn status(&self, id: MessageId) -> Status {
         let (state, due_ms) = self.state_of(id);
         let entry = self.live(id).filter(|_| state != State::Gone);
-        let entry = entry.map(|entry| (entry.destination, entry.attempts));
-        let entry =
-            entry.or_else(|| self.found(id).map(|found| (found.destination, found.attempts)));
-        let destination = entry.and_then(|(destination, _)| self.destination(destination));
+        let entry = entry.map(|entry| (entry.destination, entry.told().1, entry.recurring));
+        let found = || self.found(id).map(|f| (f.destination, f.attempts, f.recurring));
+        let entry = entry.or_else(found);
+        let destination = entry.and_then(|(destination, ..)| self.destination(destination));
         Status {
             id,
             state,
             destination: destination.map_or_else(|| Arc::from(""), |d| d.name.clone()),
             due_ms,
-            attempts: entry.map_or(0, |(_, attempts)| u32::from(attempts)),
+            attempts: entry.map_or(0, |(_, attempts, _)| attempts),
+            recurring: entry.is_some_and(|(.., recurring)| recurring),
         }
     }
 
@@ -85,9 +86,8 @@ impl Engine {
 
     fn status_below(&self, found: &Found) -> Option<Status> {
         let destination = self.destination(found.destination)?.name.clone();
-        let &Found { id, due_ms, .. } = found;
-        let attempts = u32::from(found.attempts);
-        Some(Status { id, state: State::Scheduled, destination, due_ms, attempts })
+        let &Found { id, due_ms, attempts, recurring, .. } = found;
+        Some(Status { id, state: State::Scheduled, destination, due_ms, attempts, recurring })
     }
 
     pub(super) fn fetch(
@@ -197,6 +197,9 @@ impl Engine {
             ("dead_total", t.dead),
             ("expired_total", t.expired),
             ("purged_total", t.purged),
+            ("runs_total", t.runs),
+            ("runs_skipped_total", t.runs_skipped),
+            ("plans_failed_total", t.plans_failed),
         ]
     }
 }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use crate::base::id::{DestinationId, Key, MessageId};
 use crate::base::lifecycle::State;
+use crate::base::recur::{NOT_PLANNED_MS, Plan};
 use crate::base::stored::{Place, Stored};
 use crate::base::time::ClockKind;
 
@@ -56,6 +57,8 @@ pub(super) struct Entry {
     pub(super) below: bool,
     /// It was handed out at least once: it no longer stands in its lane.
     pub(super) handed: bool,
+    /// It is a recurring schedule: its content begins with a plan.
+    pub(super) recurring: bool,
 }
 
 impl Entry {
@@ -87,6 +90,7 @@ impl Entry {
             clock: row.clock,
             below: true,
             handed: false,
+            recurring: row.recurring,
         }
     }
 
@@ -105,8 +109,22 @@ impl Entry {
         Place::Ready { destination: self.destination, lane: self.priority, position: self.offset }
     }
 
+    /// What is told about it: when it is due or comes next, and how often it was delivered or has come.
+    pub(super) fn told(&self) -> (u64, u32) {
+        told(self.recurring, &self.content, self.due_ms, self.attempts)
+    }
+
     pub(super) fn memory_bytes(&self) -> u64 {
         self.content.len() as u64 + MESSAGE_OVERHEAD_BYTES
+    }
+}
+
+/// See [`Entry::told`].
+pub(super) fn told(recurring: bool, content: &[u8], due_ms: u64, attempts: u16) -> (u64, u32) {
+    match Plan::of(content).filter(|_| recurring) {
+        Some(plan) if plan.planned_ms == NOT_PLANNED_MS => (0, plan.runs),
+        Some(plan) => (plan.planned_ms, plan.runs),
+        None => (due_ms, u32::from(attempts)),
     }
 }
 

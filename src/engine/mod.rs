@@ -31,6 +31,7 @@ mod inspect;
 mod messages;
 mod publish;
 mod queue;
+mod recur;
 mod restore;
 mod schedule;
 mod small;
@@ -38,6 +39,7 @@ mod subscription;
 mod temporary;
 mod thaw;
 mod topic;
+mod transaction;
 mod wheels;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -49,6 +51,7 @@ use crate::base::error::{ClientError, Code};
 use crate::base::event::{BatchMeta, Event, EventSink};
 use crate::base::id::{DestinationId, Key, MessageId, SessionId};
 use crate::base::limits;
+use crate::base::recur::Planner;
 use crate::base::stored::Want;
 use crate::base::time::{Now, Pace};
 
@@ -100,6 +103,9 @@ struct Totals {
     dead: u64,
     expired: u64,
     purged: u64,
+    runs: u64,
+    runs_skipped: u64,
+    plans_failed: u64,
 }
 
 /// One shard's state and rules.
@@ -156,6 +162,9 @@ pub struct Engine {
     below_sequence: u64,
     /// Messages at positions below may have been handed out before the last start.
     restart_position: u64,
+    /// Recurring schedules that have fired in this step, in order.
+    set_aside: VecDeque<u64>,
+    planner: Planner,
     next_sequence: u64,
     /// The position the next message that becomes ready gets.
     next_position: u64,
@@ -206,6 +215,8 @@ impl Engine {
             shown: Shown::default(),
             below_sequence: 0,
             restart_position: 0,
+            set_aside: VecDeque::new(),
+            planner: recur::no_planner,
             next_sequence: 1,
             next_position: 1,
             next_subscription: 1,
@@ -235,8 +246,12 @@ impl Engine {
     ) {
         let answer = match command {
             Command::Produce { destination, batch } => {
-                self.produce(&destination, &batch, refuse_new, sink)
+                self.produce(&destination, &batch, None, refuse_new, sink)
             }
+            Command::Repeat { destination, rule, batch } => {
+                self.produce(&destination, &batch, Some(&rule), refuse_new, sink)
+            }
+            Command::Transaction { parts } => self.transact(session, &parts, refuse_new, sink),
             Command::Query { ids } => batched(&ids)
                 .map(|()| Answer::Statuses(ids.iter().map(|id| self.status(*id)).collect())),
             Command::Cancel { ids } => batched(&ids)

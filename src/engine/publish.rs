@@ -8,11 +8,13 @@ use crate::base::error::{ClientError, Code};
 use crate::base::event::{Event, EventSink};
 use crate::base::id::{DestinationId, MessageId, SessionId};
 use crate::base::message::{Delay, MessageBatch, NewMessage};
+use crate::base::recur::Rule;
 use crate::base::time::{ClockKind, DELAY_MAX_MS, Now, delay_level_ms};
 use crate::base::{content, limits};
 
 use super::Engine;
 use super::messages::MESSAGE_OVERHEAD_BYTES;
+use super::recur::Repeated;
 
 /// A delay made absolute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +70,7 @@ impl Engine {
         &mut self,
         name: &[u8],
         batch: &MessageBatch,
+        rule: Option<&Rule>,
         refuse_new: Option<Code>,
         sink: &mut dyn EventSink,
     ) -> Result<Answer, ClientError> {
@@ -84,17 +87,22 @@ impl Engine {
         if self.last_named.as_ref().is_none_or(|(last, _)| last.as_bytes() != name) {
             destination::parse(name)?;
         }
+        let by = rule.map(|rule| self.repeated(rule)).transpose()?;
         let mut destination = None;
         let mut results = Vec::with_capacity(batch.count());
         for message in batch.iter() {
-            let result = match self.check(&message) {
+            let judged = match &by {
+                None => self.check(&message),
+                Some(by) => self.check_schedule(&message, by),
+            };
+            let result = match judged {
                 Ok(due) => {
                     // Created for a good message, not for one that is refused.
                     let to = match destination {
                         Some(id) => id,
                         None => *destination.insert(self.named(name, None, sink)?),
                     };
-                    self.accept(to, &message, due, sink)
+                    self.accept(to, &message, due, by.as_ref(), sink)
                 }
                 Err(error) => Err(error),
             };
@@ -105,7 +113,7 @@ impl Engine {
     }
 
     /// Judges a message; its due time when it is a good one.
-    fn check(&self, message: &NewMessage<'_>) -> Result<Due, ClientError> {
+    pub(super) fn check(&self, message: &NewMessage<'_>) -> Result<Due, ClientError> {
         content::check(message.content)?;
         if message.priority > limits::PRIORITY_MAX {
             return Err(ClientError::new(
@@ -124,36 +132,65 @@ impl Engine {
         destination: DestinationId,
         message: &NewMessage<'_>,
         due: Due,
+        by: Option<&Repeated<'_>>,
         sink: &mut dyn EventSink,
     ) -> Result<Produced, ClientError> {
         if let Some(dedup) = message.dedup
-            && let Some(id) = self.dedup.get(destination, dedup, self.now.mono_ms)
+            && let Some(id) = self.seen(destination, dedup)
         {
             self.totals.duplicates += 1;
             return Ok(Produced { id, duplicate: true });
         }
-        self.check_room(destination)?;
+        self.check_room(destination, 1)?;
         self.check_priority(destination, message.priority)?;
-        let bytes = message.content.len() as u64 + MESSAGE_OVERHEAD_BYTES;
-        if self.memory_bytes + bytes > self.config.memory * limits::MEMORY_TIMES_MAX {
-            return Err(Code::MemoryFull.into());
-        }
+        let id = match by {
+            None => {
+                self.check_memory(message.content.len() as u64 + MESSAGE_OVERHEAD_BYTES)?;
+                self.take_in(destination, message, due, sink)
+            }
+            Some(by) => self.accept_schedule(destination, message, due, by, sink)?,
+        };
+        self.totals.produced += 1;
+        Ok(Produced { id, duplicate: false })
+    }
+
+    /// The message that a dedup id stands for, if it was used with this destination.
+    pub(super) fn seen(&self, destination: DestinationId, dedup: &[u8]) -> Option<MessageId> {
+        self.dedup.get(destination, dedup, self.now.mono_ms)
+    }
+
+    /// Takes a message in that was judged. Returns its id.
+    pub(super) fn take_in(
+        &mut self,
+        destination: DestinationId,
+        message: &NewMessage<'_>,
+        due: Due,
+        sink: &mut dyn EventSink,
+    ) -> MessageId {
         let id = MessageId::new(due.due_ms, self.shard, self.next_sequence);
         let expires_mono_ms =
             message.expires_after_ms.map_or(0, |ttl| self.now.mono_ms.saturating_add(ttl).max(1));
-        self.totals.produced += 1;
         let event = Event::Produced {
             id,
             destination,
             priority: message.priority,
             clock: due.clock,
             at_once: due.at_once,
+            recurring: false,
             expires_mono_ms,
             dedup: message.dedup.unwrap_or_default(),
             content: message.content,
         };
         self.emit(&event, sink);
-        Ok(Produced { id, duplicate: false })
+        id
+    }
+
+    /// Refuses so many bytes more when messages take too many already.
+    pub(super) fn check_memory(&self, more: u64) -> Result<(), ClientError> {
+        if self.memory_bytes + more > self.config.memory * limits::MEMORY_TIMES_MAX {
+            return Err(Code::MemoryFull.into());
+        }
+        Ok(())
     }
 
     /// The destination with this name, created if need be. `by`: who may own it.
@@ -183,16 +220,21 @@ impl Engine {
         name: &str,
         sink: &mut dyn EventSink,
     ) -> Result<DestinationId, ClientError> {
-        // The last numbers are for dead letters, which come without being asked for.
-        let last_numbers =
-            self.destinations.numbers_left() as usize <= self.config.max_destinations;
-        if self.names.len() >= self.config.max_destinations || last_numbers {
-            return Err(Code::TooManyDestinations.into());
-        }
-        self.check_small_for_destination(name)?;
+        self.check_new_destinations(1, self.small_base_for(name))?;
         let id = DestinationId(self.destinations.next());
         self.emit(&Event::DestinationCreated { destination: id, name }, sink);
         Ok(id)
+    }
+
+    /// Refuses so many destinations more, for which the small state takes so many bytes.
+    pub(super) fn check_new_destinations(&self, more: usize, base: u64) -> Result<(), ClientError> {
+        // The last numbers are for dead letters, which come without being asked for.
+        let last_numbers =
+            self.destinations.numbers_left() as usize <= self.config.max_destinations + more;
+        if self.names.len() + more > self.config.max_destinations || last_numbers {
+            return Err(Code::TooManyDestinations.into());
+        }
+        self.check_base(base, Code::TooManyDestinations)
     }
 
     /// The dead letter destination of a queue, created if need be. It is never the one too many: a

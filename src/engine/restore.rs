@@ -90,6 +90,7 @@ impl Engine {
             state,
             priority,
             clock,
+            recurring,
             expires_mono_ms,
             failures,
             offset,
@@ -114,6 +115,7 @@ impl Engine {
             clock,
             below: false,
             handed: state != State::Scheduled,
+            recurring,
         };
         let sequence = id.sequence();
         self.memory_bytes += entry.memory_bytes();
@@ -130,6 +132,7 @@ impl Engine {
     /// After the last batch: what had been handed out comes back ahead of its lane, and whatever
     /// had fired before may have been delivered before.
     pub fn finish_replay(&mut self) {
+        self.give_back_set_aside();
         let all = self.destinations.ids();
         let owned = |d: &&Destination| d.kind.is_owned();
         self.ownerless =

@@ -55,7 +55,10 @@ impl Engine {
                 },
                 sink,
             );
-            let state = if due.at_once { State::Ready } else { State::Scheduled };
+            // A schedule runs then, and stays one.
+            let recurring = self.live(*id).is_some_and(|entry| entry.recurring);
+            let ready = due.at_once && !recurring;
+            let state = if ready { State::Ready } else { State::Scheduled };
             verdicts.push(Verdict { id: *id, done: true, state, due_ms: due.due_ms });
         }
         Ok(Answer::Verdicts(verdicts))
@@ -70,7 +73,7 @@ impl Engine {
     pub(super) fn state_of(&self, id: MessageId) -> (State, u64) {
         match self.live(id) {
             Some(entry) if self.destination(entry.destination).is_some() => {
-                (entry.state, entry.due_ms)
+                (entry.state, entry.told().0)
             }
             Some(_) => (State::Gone, 0),
             None => match self.found(id) {
@@ -104,8 +107,12 @@ impl Engine {
         if ours && !other { State::Gone } else { State::Unknown }
     }
 
-    /// Takes a scheduled message out of the wheel.
+    /// Takes a scheduled message out of the wheel, or a schedule from among those that have fired.
     pub(super) fn unschedule(&mut self, sequence: u64, entry: &Entry) {
+        if let Some(at) = self.set_aside.iter().position(|aside| *aside == sequence) {
+            self.set_aside.remove(at);
+            return;
+        }
         self.wheel.cancel(entry.key(sequence), self.messages.is_frozen(sequence));
     }
 }

@@ -166,26 +166,30 @@ impl Engine {
         }
     }
 
-    /// Refuses a destination for which there is no room in the small state.
-    pub(super) fn check_small_for_destination(&self, name: &str) -> Result<(), ClientError> {
+    /// What a destination that is to be made takes of the base, bytes.
+    pub(super) fn small_base_for(&self, name: &str) -> u64 {
         let kind = destination::kind_of(name).unwrap_or(Kind::Queue);
         // Dead letters have a place with their queue, and a queue needs none for those that are there.
         let queue = name.strip_prefix(destination::DEAD_LETTER_PREFIX);
         if kind == Kind::DeadLetter && queue.is_some_and(|queue| self.queue_named(queue).is_some())
         {
-            return Ok(());
+            return 0;
         }
         let dead_letters = self.names.contains_key(destination::dead_letter_name(name).as_str());
-        self.check_base(base_of(name, kind, !dead_letters), Code::TooManyDestinations)
+        base_of(name, kind, !dead_letters)
     }
 
-    /// The same for a durable subscription.
+    /// Refuses a durable subscription for which there is no room in the small state.
     pub(super) fn check_small_for_durable(&self, name: &str) -> Result<(), ClientError> {
         let bytes = DURABLE_BYTES + name.len() as u64 + RUNS_MIN * RUN_BYTES;
         self.check_base(bytes, Code::TooManySubscriptions)
     }
 
-    fn check_base(&self, more: u64, code: Code) -> Result<(), ClientError> {
+    /// Refuses so many bytes more of the base than there is room for.
+    pub(super) fn check_base(&self, more: u64, code: Code) -> Result<(), ClientError> {
+        if more == 0 {
+            return Ok(());
+        }
         let (taken, most) = (self.small.base, limits::SMALL_STATE_BASE_MAX);
         if taken + more > most {
             return Err(ClientError::new(
@@ -209,18 +213,42 @@ impl Engine {
         id: DestinationId,
         priority: u8,
     ) -> Result<(), ClientError> {
-        let new = |d: &&Destination| d.kind.is_queue() && !d.queue.uses_lane(priority);
-        match self.destination(id).filter(new) {
-            Some(d) if self.growth_left() < 2 * LANE_BYTES => Err(ClientError::new(
-                Code::TooManyDestinations,
-                format!(
-                    "{} has had no message of priority {priority}, and the server keeps track of no \
-                     further priorities; use one it has had, or delete queues that are not used",
-                    d.name
-                ),
-            )),
+        match self.destination(id) {
+            Some(d) if self.is_new_lane(Some(id), d.kind, priority) => {
+                self.check_lanes(&d.name, priority, 1)
+            }
             _ => Ok(()),
         }
+    }
+
+    /// Whether a destination of this kind would have a priority for the first time. `id` is `None` when it
+    /// is yet to be made.
+    pub(super) fn is_new_lane(&self, id: Option<DestinationId>, kind: Kind, priority: u8) -> bool {
+        let used = match id.and_then(|id| self.destination(id)) {
+            Some(destination) => destination.queue.uses_lane(priority),
+            None => priority == limits::PRIORITY_DEFAULT,
+        };
+        kind.is_queue() && !used
+    }
+
+    /// Refuses so many priorities that queues would have for the first time, of which this is one, when
+    /// there is no room for them.
+    pub(super) fn check_lanes(
+        &self,
+        name: &str,
+        priority: u8,
+        more: u64,
+    ) -> Result<(), ClientError> {
+        if self.growth_left() < 2 * LANE_BYTES * more {
+            return Err(ClientError::new(
+                Code::TooManyDestinations,
+                format!(
+                    "{name} has had no message of priority {priority}, and the server keeps track of no \
+                     further priorities; use one it has had, or delete queues that are not used"
+                ),
+            ));
+        }
+        Ok(())
     }
 
     /// Whether a topic subscription would have one run of acknowledged offsets behind a gap too many if

@@ -18,10 +18,7 @@ impl Engine {
     ) -> Result<DestinationId, ClientError> {
         let owner = by.and_then(|by| self.sessions.get(&by.0));
         let Some(session) = owner else {
-            return Err(ClientError::new(
-                Code::DestinationNotFound,
-                format!("there is no destination {name}; its owner makes it by subscribing to it"),
-            ));
+            return Err(absent(name));
         };
         if session.temporary.len() >= limits::TEMPORARY_PER_SESSION_MAX {
             let max = limits::TEMPORARY_PER_SESSION_MAX;
@@ -72,4 +69,10 @@ impl Engine {
             self.delete(id, sink);
         }
     }
+}
+
+/// There is no such temporary queue, and who only sends does not make one.
+pub(super) fn absent(name: &str) -> ClientError {
+    let why = format!("there is no destination {name}; its owner makes it by subscribing to it");
+    ClientError::new(Code::DestinationNotFound, why)
 }

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::base::command::{Command, Delivery};
+use crate::base::command::{Command, Delivery, Part};
 use crate::base::event::Event;
 use crate::base::id::{DestinationId, Key, MessageId};
 use crate::base::lifecycle::State;
@@ -12,7 +12,7 @@ use crate::base::stored::{Look, Place, Stored, Want};
 
 use super::Engine;
 use super::inspect::{list_start, page};
-use super::messages::{Entry, SlotId};
+use super::messages::{Entry, SlotId, told};
 use super::subscription::Role;
 
 /// A message that was read for a command and stays in the store.
@@ -21,19 +21,17 @@ pub(super) struct Found {
     pub(super) place: Place,
     pub(super) id: MessageId,
     pub(super) destination: DestinationId,
+    /// As told: see [`Entry::told`].
     pub(super) due_ms: u64,
-    pub(super) attempts: u16,
+    pub(super) attempts: u32,
+    pub(super) recurring: bool,
 }
 
 impl Found {
     fn of(row: &Stored<'_>) -> Self {
-        Self {
-            place: row.place,
-            id: row.id,
-            destination: row.destination,
-            due_ms: row.due_ms,
-            attempts: row.failures,
-        }
+        let &Stored { place, id, destination, recurring, .. } = row;
+        let (due_ms, attempts) = told(recurring, row.content, row.due_ms, row.failures);
+        Self { place, id, destination, due_ms, attempts, recurring }
     }
 }
 
@@ -239,6 +237,10 @@ impl Engine {
             | Command::Reject { ids: named, .. } => {
                 ids.extend(named.iter().filter(|id| self.may_lie_below(**id)));
             }
+            Command::Transaction { parts } => {
+                let named = parts.iter().flat_map(Part::ids);
+                ids.extend(named.filter(|id| self.may_lie_below(**id)));
+            }
             Command::Reschedule { items } => {
                 ids.extend(items.iter().map(|(id, _)| *id).filter(|id| self.may_lie_below(*id)));
             }
@@ -251,6 +253,7 @@ impl Engine {
     pub fn missing_for(&self, event: &Event<'_>) -> Option<MessageId> {
         match *event {
             Event::Rescheduled { id, .. }
+            | Event::Occurred { id, .. }
             | Event::Acknowledged { id }
             | Event::Expired { id }
             | Event::GivenUp { id }
@@ -288,7 +291,7 @@ impl Engine {
         }
         let mut found = Found::of(row);
         if matches!(row.place, Place::Ready { position, .. } if position < self.restart_position) {
-            found.attempts = row.failures.saturating_add(1);
+            found.attempts = u32::from(row.failures) + 1;
         }
         self.found.insert(row.id.sequence(), found);
     }

@@ -169,6 +169,9 @@ impl Inner {
                 let all = batch.iter().map(|message| self.produce(&name, kind, &message));
                 Answer::Produced(all.collect())
             }
+            // It plays at no calendar, and takes nothing back.
+            Command::Repeat { .. } => return Err(Code::BadSchedule.into()),
+            Command::Transaction { .. } => return Err(Code::BadBatch.into()),
             Command::Query { ids } => {
                 Answer::Statuses(ids.into_iter().map(|id| self.status(id)).collect())
             }
@@ -445,10 +448,16 @@ impl Inner {
                 destination: Arc::clone(&message.destination),
                 due_ms: message.due_ms,
                 attempts: message.attempts,
+                recurring: false,
             },
-            None => {
-                Status { id, state: State::Unknown, destination: "".into(), due_ms: 0, attempts: 0 }
-            }
+            None => Status {
+                id,
+                state: State::Unknown,
+                destination: "".into(),
+                due_ms: 0,
+                attempts: 0,
+                recurring: false,
+            },
         }
     }
 

@@ -84,6 +84,7 @@ mod tests {
             priority: 4,
             expires_mono_ms: 0,
             failures: 0,
+            recurring: false,
             content: &content,
         };
         row::encode(&stored, &mut bytes);

@@ -214,6 +214,8 @@ impl Core {
         self.clear_remains();
         self.thaw(now)?;
         let fired = self.engine.fire(now, self.fire_limit());
+        let refuse_new = self.refusal(now.mono_ms);
+        self.engine.run_schedules(refuse_new, &mut BatchSink(&mut self.batch));
         self.resume();
         self.engine.delete_ownerless(&mut BatchSink(&mut self.batch));
         self.do_work(now.mono_ms)?;

@@ -3,7 +3,7 @@
 //! Events bound a step by their bytes, but looking costs too: without this a client could have
 //! thousands of its lists looked up between two firings.
 
-use crate::base::command::Command;
+use crate::base::command::{Command, Part};
 use crate::base::limits;
 
 /// Items of a batch that cost as much as a small request.
@@ -20,6 +20,12 @@ const PAGE: usize = 128;
 pub(super) fn of(command: &Command) -> usize {
     let items = match command {
         Command::Produce { batch, .. } => batch.count(),
+        // Each is written with its rule, and the calendar may be asked.
+        Command::Repeat { batch, .. } => return PAGE + batch.count() / ITEMS,
+        Command::Transaction { parts } => {
+            let messages = |part: &Part| part.batch().map_or(0, |(_, batch)| batch.count());
+            parts.iter().map(|part| ITEMS + messages(part) + part.ids().len()).sum()
+        }
         Command::Query { ids }
         | Command::Cancel { ids }
         | Command::Acknowledge { ids, .. }

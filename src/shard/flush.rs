@@ -284,6 +284,7 @@ mod tests {
                     clock: ClockKind::Mono,
                     priority: 4,
                     at_once: false,
+                    recurring: false,
                     expires_mono_ms: 0,
                     dedup: b"",
                     content: &[b'x'; 1_000],

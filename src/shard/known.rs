@@ -209,6 +209,7 @@ mod tests {
                 priority: 4,
                 expires_mono_ms: 0,
                 failures: 0,
+                recurring: false,
                 content: b"x",
             };
             let mut value = Vec::new();
@@ -234,6 +235,7 @@ mod tests {
                 priority: 4,
                 clock: ClockKind::Mono,
                 at_once: true,
+                recurring: false,
                 expires_mono_ms: 0,
                 dedup: b"",
                 content: b"x",

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use crate::base::config::{RecoveryPolicy, ShardConfig};
 use crate::base::event::BatchMeta;
 use crate::base::time::Now;
+use crate::calendar;
 use crate::codec::event;
 use crate::engine::Engine;
 use crate::env::clock::Clock;
@@ -173,6 +174,7 @@ pub(super) fn recover(
         (opened, _) => opened?,
     };
     engine.finish_replay();
+    engine.plan_with(calendar::next);
     // The wall first: who is held up in between is late by that, and not early in every life from then on.
     let wall_ns = clock.wall_ns();
     let reading = Reading { mono_ns: clock.mono_ns(), wall_ns };

@@ -141,10 +141,8 @@ impl Judge {
             }
             Event::Restored { .. } => self.check_open(event),
             Event::Finished { id, state } => {
-                let end = matches!(
-                    state,
-                    State::Acknowledged | State::Cancelled | State::Expired | State::Dead
-                );
+                use State::{Acknowledged, Cancelled, Dead, Ended, Expired};
+                let end = matches!(state, Acknowledged | Cancelled | Dead | Ended | Expired);
                 check(end, "an end that is none")?;
                 check(id.sequence() < NUMBER_MAX, TOO_LARGE)
             }
@@ -193,6 +191,8 @@ impl Judge {
         else {
             return Ok(());
         };
+        let schedule = matches!(event, Event::Restored { recurring: true, .. });
+        check(!schedule || state == State::Scheduled, "a schedule that is not scheduled")?;
         check(id.sequence() < NUMBER_MAX && offset < NUMBER_MAX, TOO_LARGE)?;
         // What is scheduled has a time there, if it was put back.
         let key_ms = if state == State::Scheduled { offset } else { 0 };
@@ -293,6 +293,7 @@ mod tests {
             priority: 9,
             clock: ClockKind::Mono,
             expires_mono_ms: 0,
+            recurring: false,
             failures: 1,
             offset: 3,
             content: b"x",

@@ -30,6 +30,11 @@ impl Work {
     }
 }
 
+/// Whether a command brings messages.
+fn publishes(command: &Command) -> bool {
+    command.batches().next().is_some()
+}
+
 impl Core {
     /// Carries out what is in line, until the step is full.
     pub(super) fn do_work(&mut self, mono_ms: u64) -> Result<(), ShardError> {
@@ -55,7 +60,7 @@ impl Core {
                 }
                 Work::Requests(session, mut requests) => {
                     self.carry_out(session, &mut requests, refuse_new, holds)?;
-                    let waits = |work: &Command| holds && matches!(work, Command::Produce { .. });
+                    let waits = |next: &Command| holds && publishes(next);
                     match requests.as_slice().first() {
                         Some((_, next)) if waits(next) => {
                             held.push_back(Work::Requests(session, requests));
@@ -84,7 +89,7 @@ impl Core {
         holds: bool,
     ) -> Result<(), ShardError> {
         while let Some((_, next)) = requests.as_slice().first() {
-            if holds && matches!(next, Command::Produce { .. }) {
+            if holds && publishes(next) {
                 break;
             }
             let Some((tag, command)) = requests.next() else { break };

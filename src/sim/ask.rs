@@ -8,6 +8,7 @@ use crate::base::id::MessageId;
 use crate::base::message::{Delay, Message as Content, MessageBatch};
 use crate::sim::model::{Due, Message, Sure};
 use crate::sim::swarm::Op;
+use crate::sim::transact::AskedPart;
 use crate::sim::world::{DESTINATIONS, Sub, World, Wrong};
 
 const DURABLES: [&str; 2] = ["one", "two"];
@@ -30,6 +31,14 @@ pub(super) enum Asked {
     /// Messages that are gone for certain once it is done.
     Purge(Vec<u64>),
     Delete(Vec<u64>),
+    /// A recurring schedule by number.
+    Schedule(u64),
+    EndSchedule(u64),
+    MoveSchedule(u64),
+    /// A copy of one, acknowledged.
+    Copy(MessageId),
+    /// A transaction by number, and its parts.
+    Transaction(u64, Vec<AskedPart>),
     Other,
 }
 
@@ -57,6 +66,8 @@ impl World {
                     self.produce(client, destination, 1, Some(dedup));
                 }
             }
+            Op::Schedule => self.schedule_something(client),
+            Op::Transact => self.transact(client),
             Op::Cancel => self.cancel(client),
             Op::Reschedule => self.reschedule(client),
             Op::Query => {
@@ -100,6 +111,9 @@ impl World {
                 let max_messages = Some(*self.content.pick(&[0, 0, 10, 1_000]));
                 let max_age_ms = Some(*self.content.pick(&[0, 0, 60_000]));
                 self.limited[destination] |= max_age_ms != Some(0);
+                if max_messages != Some(0) || max_age_ms != Some(0) {
+                    self.schedules.touch(destination);
+                }
                 let name = name(destination);
                 let limit = Command::LimitDestination { name, max_messages, max_age_ms };
                 self.submit(client, Asked::Other, limit);
@@ -159,6 +173,7 @@ impl World {
                     lease: None,
                     condemned: false,
                     asked: 1,
+                    group: None,
                 },
             );
             sent.push((number, dedup));
@@ -170,7 +185,7 @@ impl World {
     }
 
     /// A delay, and what it means outside.
-    fn some_delay(&mut self) -> (Delay, Due) {
+    pub(super) fn some_delay(&mut self) -> (Delay, Due) {
         let elapsed = self.times.elapsed_ms;
         let ms = self.content.below(self.swarm.delay_max_ms);
         if self.content.percent(self.swarm.fancy_percent / 3) {
@@ -266,6 +281,19 @@ impl World {
         numbers: &[u64],
         cumulative: bool,
     ) {
+        let ids = self.take_for_acknowledge(client, subscription, numbers, cumulative);
+        let command = Command::Acknowledge { subscription, ids, cumulative };
+        self.submit(client, Asked::Acknowledge(subscription, numbers.to_vec()), command);
+    }
+
+    /// Ids of messages that a client is about to acknowledge. They may be acknowledged from now on.
+    pub(super) fn take_for_acknowledge(
+        &mut self,
+        client: usize,
+        subscription: u32,
+        numbers: &[u64],
+        cumulative: bool,
+    ) -> Vec<MessageId> {
         let ids = self.about(numbers);
         let touched: Vec<u64> = if cumulative {
             let mine = self.clients[client].unacked.iter().filter(|(sub, _)| *sub == subscription);
@@ -287,8 +315,7 @@ impl World {
             *sub == subscription && (cumulative || numbers.contains(number))
         };
         self.clients[client].unacked.retain(|own| !gone(own));
-        let command = Command::Acknowledge { subscription, ids, cumulative };
-        self.submit(client, Asked::Acknowledge(subscription, numbers.to_vec()), command);
+        ids
     }
 
     fn reject(&mut self, client: usize) {
@@ -371,6 +398,7 @@ impl World {
 
     fn purge(&mut self, client: usize, destination: usize) {
         let scheduled = self.content.coin();
+        self.schedules.touch(destination);
         let now = self.times;
         let mut sure = Vec::new();
         for (number, message) in &mut self.model.messages {
@@ -390,6 +418,7 @@ impl World {
     }
 
     fn delete(&mut self, client: usize, destination: usize) {
+        self.schedules.touch(destination);
         let mut sure = Vec::new();
         for (number, message) in &mut self.model.messages {
             if message.destination == destination && message.gone != Sure::Yes {

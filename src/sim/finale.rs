@@ -29,6 +29,8 @@ impl World {
         if let Some(shard) = &self.shard {
             let _ = shard.broker().release_clock();
         }
+        self.settle()?;
+        let runs = self.end_schedules()?;
         for (destination, (_, queue)) in DESTINATIONS.into_iter().enumerate() {
             let name = name(destination);
             let pause = Command::PauseDestination { name: name.clone(), paused: false };
@@ -73,6 +75,9 @@ impl World {
             return Err(format!("{what}; it is {status:?}; {described}; {:?}", self.stats()));
         }
         self.read_topics()?;
+        let stats = self.stats();
+        let skipped = stats.iter().find(|(name, _)| *name == "runs_skipped_total");
+        self.check_runs(&runs, skipped.map_or(0, |(_, runs)| *runs))?;
         self.count()
     }
 

@@ -66,6 +66,9 @@ impl World {
             ack_timeout_ms: sub.ack_timeout_ms,
             delivery,
         };
+        if let Some(schedule) = Self::schedule_of(number) {
+            return self.copy_came(schedule, session, sub.destination, delivery);
+        }
         self.model.delivered(number, &to, self.times)?;
         let number = number.unwrap_or_default();
         self.clients[client].unacked.push((sub.number, number));
@@ -82,6 +85,19 @@ impl World {
             Self::tolerate(error)?;
         }
         match (asked, answer) {
+            (Asked::Schedule(number), answer) => return self.schedule_answered(number, answer),
+            (Asked::Transaction(group, parts), answer) => {
+                return self.transacted(session, group, parts, answer);
+            }
+            (Asked::EndSchedule(number), Answer::Verdicts(verdicts)) => {
+                self.schedule_judged(number, true, verdicts.first());
+            }
+            (Asked::MoveSchedule(number), Answer::Verdicts(verdicts)) => {
+                self.schedule_judged(number, false, verdicts.first());
+            }
+            (Asked::Copy(id), Answer::Verdicts(verdicts)) => {
+                verdicts.iter().for_each(|verdict| self.copy_acknowledged(id, verdict));
+            }
             (Asked::Produce(sent), Answer::Produced(results)) => {
                 for ((number, dedup), result) in sent.into_iter().zip(results) {
                     self.produced(number, dedup, result.map_err(|error| *error))?;
@@ -177,7 +193,7 @@ impl World {
     }
 
     /// A request about a message was answered.
-    fn settled(&mut self, number: u64) -> Option<&mut Message> {
+    pub(super) fn settled(&mut self, number: u64) -> Option<&mut Message> {
         let message = self.model.messages.get_mut(&number)?;
         message.asked = message.asked.saturating_sub(1);
         Some(message)
@@ -206,7 +222,7 @@ impl World {
         Ok(())
     }
 
-    fn produced(
+    pub(super) fn produced(
         &mut self,
         number: u64,
         dedup: Option<u64>,
@@ -268,7 +284,7 @@ impl World {
         Ok(())
     }
 
-    fn acknowledged(&mut self, number: u64, reader: Option<&Reader>, verdict: &Verdict) {
+    pub(super) fn acknowledged(&mut self, number: u64, reader: Option<&Reader>, verdict: &Verdict) {
         let Some(message) = self.settled(number) else { return };
         if !message.queue {
             if let Some(reader) = reader.filter(|_| verdict.done) {
@@ -298,6 +314,8 @@ impl World {
             State::Cancelled => message.cancelled != Sure::No,
             State::Acknowledged => message.acknowledged != Sure::No || !message.queue,
             State::Scheduled => message.cancelled != Sure::Yes && message.deliveries == 0,
+            // Only schedules end.
+            State::Ended => false,
             State::Ready | State::InFlight => {
                 message.acknowledged != Sure::Yes
                     && message.cancelled != Sure::Yes

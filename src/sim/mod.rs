@@ -10,10 +10,12 @@ mod hear;
 mod medium;
 pub mod model;
 pub mod random;
+mod recurring;
 pub mod report;
 pub mod store;
 pub mod swarm;
 pub mod torture;
+mod transact;
 pub mod volatile;
 pub mod world;
 

@@ -110,6 +110,17 @@ pub struct Message {
     pub condemned: bool,
     /// Requests about it that were not answered.
     pub asked: u32,
+    /// The transaction it was published in, while that is not answered.
+    pub group: Option<u64>,
+}
+
+/// What a transaction was to do: all of it happened, or nothing.
+#[derive(Debug, Clone, Default)]
+pub struct Group {
+    /// Messages published.
+    pub messages: Vec<u64>,
+    /// Messages acknowledged.
+    pub acknowledged: Vec<u64>,
 }
 
 /// Everything the outside knows.
@@ -118,6 +129,8 @@ pub struct Model {
     /// All messages, by the number in their body.
     pub messages: BTreeMap<u64, Message>,
     by_id: BTreeMap<MessageId, u64>,
+    /// Transactions that were not answered.
+    pub groups: BTreeMap<u64, Group>,
     /// What readers of topics acknowledged.
     pub read: BTreeMap<(Reader, u64), Sure>,
     /// First deliveries so far: the last key of a session, destination and priority, in this life.
@@ -151,6 +164,52 @@ impl Model {
     #[must_use]
     pub fn new(max_failures: u32, clocks_agree: bool) -> Self {
         Self { max_failures, clocks_agree, ..Self::default() }
+    }
+
+    /// A plain message was sent.
+    pub fn sent(
+        &mut self,
+        number: u64,
+        destination: usize,
+        queue: bool,
+        due: Due,
+        group: Option<u64>,
+    ) {
+        let message = Message {
+            destination,
+            queue,
+            accepted: Sure::Maybe,
+            id: None,
+            dues: vec![due],
+            cancelled: Sure::No,
+            acknowledged: Sure::No,
+            gone: Sure::No,
+            expires_ms: None,
+            plain: false,
+            priority: 4,
+            deliveries: 0,
+            last: (0, 0),
+            lease: None,
+            condemned: false,
+            asked: 1,
+            group,
+        };
+        self.messages.insert(number, message);
+    }
+
+    /// One message of a transaction is there: then all of it happened.
+    fn happened(&mut self, group: u64) {
+        let Some(group) = self.groups.remove(&group) else { return };
+        for number in group.messages {
+            if let Some(message) = self.messages.get_mut(&number) {
+                message.accepted = Sure::Yes;
+            }
+        }
+        for number in group.acknowledged {
+            if let Some(message) = self.messages.get_mut(&number).filter(|own| own.queue) {
+                message.acknowledged = Sure::Yes;
+            }
+        }
     }
 
     /// The message with this id.
@@ -251,7 +310,12 @@ impl Model {
         message.deliveries += 1;
         // What was asked and not answered was not done.
         (message.cancelled, message.acknowledged, message.gone) = (Sure::No, Sure::No, Sure::No);
-        self.accepted(number, id)
+        let group = message.group.take();
+        self.accepted(number, id)?;
+        if let Some(group) = group {
+            self.happened(group);
+        }
+        Ok(())
     }
 
     /// Leases that a predicate names are over.

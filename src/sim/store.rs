@@ -22,6 +22,7 @@ struct Kept {
     priority: u8,
     expires_mono_ms: u64,
     failures: u16,
+    recurring: bool,
     content: Vec<u8>,
 }
 
@@ -44,6 +45,7 @@ fn stored<'a>((place, row): (&Place, &'a Kept)) -> Stored<'a> {
         priority: row.priority,
         expires_mono_ms: row.expires_mono_ms,
         failures: row.failures,
+        recurring: row.recurring,
         content: &row.content,
     }
 }
@@ -102,6 +104,7 @@ impl SimStore {
             priority: message.priority,
             expires_mono_ms: message.expires_mono_ms,
             failures: message.failures,
+            recurring: message.recurring,
             content: message.content.to_vec(),
         };
         self.rows.insert(row.place, kept);

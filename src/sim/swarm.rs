@@ -15,6 +15,10 @@ pub enum Op {
     ProduceMany,
     /// A dedup id that was used before.
     Repeat,
+    /// Make a recurring schedule, cancel or move one.
+    Schedule,
+    /// Publish and acknowledge in one transaction.
+    Transact,
     /// Cancel one message or several.
     Cancel,
     /// Give a message another due time.
@@ -76,7 +80,7 @@ pub enum Op {
 }
 
 /// Operations with their usual weights.
-const OPS: [(Op, u64); 32] = [
+const OPS: [(Op, u64); 34] = [
     (Op::Produce, 300),
     (Op::ProduceMany, 60),
     (Op::Repeat, 20),
@@ -109,6 +113,8 @@ const OPS: [(Op, u64); 32] = [
     (Op::DiskFault, 10),
     (Op::ReadFault, 4),
     (Op::DiskSpace, 6),
+    (Op::Schedule, 20),
+    (Op::Transact, 30),
 ];
 
 /// What cannot be left out, or nothing would happen.

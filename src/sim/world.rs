@@ -15,12 +15,13 @@ use crate::shard::{Outbox, Session, ShardOptions, SteppedShard};
 use crate::sim::ask::Asked;
 use crate::sim::model::{Model, Times};
 use crate::sim::random::Random;
+use crate::sim::recurring::Schedules;
 use crate::sim::report::{Report, Trace, Violation};
 use crate::sim::swarm::{Op, Swarm};
 use crate::sim::{FaultKind, Repeat, SimClock, SimDisk, Survival};
 
 /// When simulations begin, ms since the Unix epoch.
-const START_MS: u64 = 1_700_000_000_000;
+pub(super) const START_MS: u64 = 1_700_000_000_000;
 
 /// Most steps in which a shard has to come to rest.
 const STEPS_MAX: usize = 20_000;
@@ -89,6 +90,7 @@ pub struct World {
     drift_ppm: i64,
     drifted_ns: i64,
     pub(super) model: Model,
+    pub(super) schedules: Schedules,
     pub(super) shard: Option<SteppedShard>,
     pub(super) clients: Vec<Client>,
     pub(super) log: Log,
@@ -132,6 +134,7 @@ impl World {
             drift_ppm: if swarm.has(Op::ClockStep) { drift_ppm } else { 0 },
             drifted_ns: 0,
             model: Model::new(max_failures, !swarm.has(Op::ClockStep)),
+            schedules: Schedules::default(),
             shard: None,
             clients: Vec::new(),
             log: Log::default(),
@@ -459,6 +462,7 @@ impl World {
             self.trace.note(&(session, &outgoing));
             self.heard(session, outgoing)?;
         }
+        self.acknowledge_copies();
         Ok(())
     }
 

@@ -12,12 +12,13 @@ use source::{Mention, Source, leave_out_test_files, mask, mentions, read_all};
 const FLOORS: &[(&str, u8, &[&str])] = &[
     ("base", 0, &[]),
     ("env", 1, &["base"]),
+    ("calendar", 1, &["base"]),
     ("codec", 1, &["base"]),
     ("wheel", 1, &["base"]),
     ("journal", 2, &["env", "codec", "base"]),
     ("store", 2, &["env", "codec", "base"]),
     ("engine", 3, &["wheel", "base"]),
-    ("shard", 4, &["engine", "journal", "store", "env", "codec", "base"]),
+    ("shard", 4, &["engine", "journal", "store", "calendar", "env", "codec", "base"]),
     ("wire", 4, &["base"]),
     ("front", 5, &["shard", "wire", "base"]),
     ("client", 5, &["shard", "wire", "base"]),
@@ -29,7 +30,7 @@ const FLOORS: &[(&str, u8, &[&str])] = &[
 ];
 
 const NOT_SIM: &[&str] = &[
-    "base", "env", "codec", "wheel", "journal", "store", "engine", "shard", "wire", "front",
+    "base", "calendar", "env", "codec", "wheel", "journal", "store", "engine", "shard", "wire", "front",
     "client", "cli",
 ];
 

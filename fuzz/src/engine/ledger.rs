@@ -48,6 +48,20 @@ impl Ledger {
                 assert!(self.lines.insert(id, line).is_none(), "the id {id} was used twice");
                 self.ids.push(id);
             }
+            Event::Occurred { id, due_ms, clock, copies, first, step_ms, .. } => {
+                let line = self.alive(id);
+                (line.due_ms, line.clock, line.reached) = (due_ms, clock, false);
+                line.ended |= due_ms == 0;
+                let destination = line.destination;
+                for number in 0..u64::from(copies) {
+                    let due_ms = first.due_ms() + number * step_ms;
+                    let copy = MessageId::new(due_ms, 0, first.sequence() + number);
+                    let clock = ClockKind::Mono;
+                    let line = Line { destination, due_ms, clock, reached: false, ended: false };
+                    assert!(self.lines.insert(copy, line).is_none(), "the id {copy} was used twice");
+                    self.ids.push(copy);
+                }
+            }
             Event::Rescheduled { id, due_ms, clock, .. } => {
                 let line = self.alive(id);
                 (line.due_ms, line.clock, line.reached) = (due_ms, clock, false);

@@ -94,6 +94,7 @@ impl Rig {
         self.store.thaw_scheduled(&mut self.engine, soon, limit);
         self.store.serve(&mut self.engine, limit);
         let fired = self.engine.fire(self.now, limit);
+        self.engine.run_schedules(None, &mut sink);
         let mut asked = BTreeMap::new();
         for work in work {
             match work {

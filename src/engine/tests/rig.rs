@@ -13,6 +13,7 @@ use crate::base::limits;
 use crate::base::message::{Delay, Message, MessageBatch};
 use crate::base::stored::Place;
 use crate::base::time::Now;
+use crate::calendar;
 use crate::codec::event;
 use crate::sim::SimStore;
 
@@ -73,6 +74,7 @@ impl Rig {
             journal_at_freeze: 0,
             lossy: false,
         };
+        rig.engine.plan_with(calendar::next);
         rig.engine.open_session(A);
         rig.engine.open_session(B);
         rig
@@ -94,6 +96,7 @@ impl Rig {
         self.root.serve(&mut self.engine, limit);
         let fired = self.engine.fire(self.now, limit);
         self.engine.delete_ownerless(&mut sink);
+        self.engine.run_schedules(self.refuse_new, &mut sink);
         let first = self.next_tag;
         for (session, command) in commands {
             let refuse_new = self.refuse_new;
@@ -282,6 +285,7 @@ impl Rig {
     pub(super) fn with_engine(&self, engine: Engine) -> Self {
         let mut rig = Self::with(self.config.clone());
         (rig.engine, rig.now, rig.root) = (engine, self.now, self.root.clone());
+        rig.engine.plan_with(calendar::next);
         rig.engine.open_session(A);
         rig.engine.open_session(B);
         rig
@@ -332,6 +336,7 @@ impl Rig {
         self.frozen = None;
         self.engine = self.replayed();
         self.engine.finish_replay();
+        self.engine.plan_with(calendar::next);
         self.engine.open_session(A);
         self.engine.open_session(B);
         self.received.clear();

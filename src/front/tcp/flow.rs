@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
 
-use crate::base::command::Command;
+use crate::base::command::{Command, Part};
 use crate::base::limits;
 use crate::wire::binary::RequestType;
 
@@ -72,7 +72,14 @@ pub(super) fn answer_bytes(command: &Command) -> usize {
             page(*limit) * of_page
         }
         Command::Query { ids } => ids.len() * of_query,
-        Command::Produce { batch, .. } => batch.count() * of_produce,
+        Command::Produce { batch, .. } | Command::Repeat { batch, .. } => {
+            batch.count() * of_produce
+        }
+        // None of its messages is refused alone.
+        Command::Transaction { parts } => {
+            let items = |part: &Part| part.batch().map_or(0, |(_, b)| b.count()) + part.ids().len();
+            parts.iter().map(items).sum::<usize>() * of_query
+        }
         _ => 0,
     }
 }

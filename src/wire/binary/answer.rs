@@ -8,7 +8,7 @@ use super::frame::{begin_frame, finish_frame};
 use super::request::{decode_next, put_next};
 use super::request_type::RequestType;
 use crate::base::command::{
-    Answer, BackedUp, DestinationInfo, Produced, Purged, SchedulePage, Status, Verdict,
+    Answer, BackedUp, DestinationInfo, PartDone, Produced, Purged, SchedulePage, Status, Verdict,
 };
 use crate::base::destination::Kind;
 use crate::base::error::{ClientError, Code};
@@ -16,6 +16,10 @@ use crate::base::lifecycle::State;
 
 const OK: u8 = 0;
 const FAILED: u8 = 1;
+
+/// Outcomes of the parts of a transaction.
+const DONE_PRODUCED: u8 = 1;
+const DONE_VERDICTS: u8 = 2;
 
 /// An answer as a client reads it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,12 +80,21 @@ pub fn encode_answer(
     match answer {
         Answer::Produced(results) => put_results(out, results),
         Answer::Statuses(statuses) => put_statuses(out, statuses),
-        Answer::Verdicts(verdicts) => {
-            put_count(out, verdicts.len());
-            for verdict in verdicts {
-                out.extend_from_slice(&verdict.id.to_bytes());
-                out.extend_from_slice(&[u8::from(verdict.done), verdict.state as u8]);
-                out.extend_from_slice(&verdict.due_ms.to_be_bytes());
+        Answer::Verdicts(verdicts) => put_verdicts(out, verdicts),
+        Answer::Transacted(parts) => {
+            put_count(out, parts.len());
+            for part in parts {
+                match part {
+                    PartDone::Produced(produced) => {
+                        out.push(DONE_PRODUCED);
+                        put_count(out, produced.len());
+                        produced.iter().for_each(|produced| put_produced(out, produced));
+                    }
+                    PartDone::Verdicts(verdicts) => {
+                        out.push(DONE_VERDICTS);
+                        put_verdicts(out, verdicts);
+                    }
+                }
             }
         }
         Answer::Subscribed { next_offset } => out.extend_from_slice(&next_offset.to_be_bytes()),
@@ -156,7 +169,7 @@ fn fits(request_type: RequestType, answer: &Answer) -> bool {
     use RequestType as T;
     matches!(
         (request_type, answer),
-        (T::Produce | T::DelayedProduce, Answer::Produced(_))
+        (T::Produce | T::DelayedProduce | T::Repeat, Answer::Produced(_))
             | (T::Fetch, Answer::Fetched { .. })
             | (T::ListDestinations, Answer::Destinations(_))
             | (T::DescribeDestination | T::LimitDestination, Answer::Destination(_))
@@ -167,6 +180,7 @@ fn fits(request_type: RequestType, answer: &Answer) -> bool {
             | (T::Unsubscribe | T::Heartbeat, Answer::Done)
             | (T::Subscribe, Answer::Subscribed { .. })
             | (T::Acknowledge | T::Reject | T::Cancel | T::Reschedule, Answer::Verdicts(_))
+            | (T::Transaction, Answer::Transacted(_))
             | (T::Query, Answer::Statuses(_))
             | (T::ListScheduled, Answer::Scheduled(_))
             | (T::Stats, Answer::Stats(_))
@@ -178,15 +192,26 @@ fn put_results(out: &mut Vec<u8>, results: &[Result<Produced, Box<ClientError>>]
     put_count(out, results.len());
     for result in results {
         match result {
-            Ok(produced) => {
-                out.push(u8::from(produced.duplicate));
-                out.extend_from_slice(&produced.id.to_bytes());
-            }
+            Ok(produced) => put_produced(out, produced),
             Err(error) => {
                 out.push(2);
                 put_error(out, error);
             }
         }
+    }
+}
+
+fn put_produced(out: &mut Vec<u8>, produced: &Produced) {
+    out.push(u8::from(produced.duplicate));
+    out.extend_from_slice(&produced.id.to_bytes());
+}
+
+fn put_verdicts(out: &mut Vec<u8>, verdicts: &[Verdict]) {
+    put_count(out, verdicts.len());
+    for verdict in verdicts {
+        out.extend_from_slice(&verdict.id.to_bytes());
+        out.extend_from_slice(&[u8::from(verdict.done), verdict.state as u8]);
+        out.extend_from_slice(&verdict.due_ms.to_be_bytes());
     }
 }
 
@@ -198,6 +223,7 @@ fn put_statuses(out: &mut Vec<u8>, statuses: &[Status]) {
         put_short(out, status.destination.as_bytes());
         out.extend_from_slice(&status.due_ms.to_be_bytes());
         out.extend_from_slice(&status.attempts.to_be_bytes());
+        out.push(u8::from(status.recurring));
     }
 }
 
@@ -236,7 +262,9 @@ pub(super) fn decode_answer(
         return Ok(Reply::Answer(Answer::Failed(error)));
     }
     let answer = match request_type {
-        T::Produce | T::DelayedProduce => Answer::Produced(decode_many(body, 5, decode_result)?),
+        T::Produce | T::DelayedProduce | T::Repeat => {
+            Answer::Produced(decode_many(body, 5, decode_result)?)
+        }
         T::Fetch => {
             let next_offset = body.u64()?;
             let messages = decode_many(body, DELIVERY_BYTES_MIN, decode_delivery)?;
@@ -257,18 +285,12 @@ pub(super) fn decode_answer(
         T::Unsubscribe | T::Heartbeat => Answer::Done,
         T::Subscribe => Answer::Subscribed { next_offset: body.u64()? },
         T::Acknowledge | T::Reject | T::Cancel | T::Reschedule => {
-            Answer::Verdicts(decode_many(body, 26, |body| {
-                Ok(Verdict {
-                    id: body.id()?,
-                    done: body.flag()?,
-                    state: decode_state(body)?,
-                    due_ms: body.u64()?,
-                })
-            })?)
+            Answer::Verdicts(decode_many(body, 26, decode_verdict)?)
         }
-        T::Query => Answer::Statuses(decode_many(body, 31, decode_message_status)?),
+        T::Transaction => Answer::Transacted(decode_many(body, 5, decode_part)?),
+        T::Query => Answer::Statuses(decode_many(body, 32, decode_message_status)?),
         T::ListScheduled => {
-            let entries = decode_many(body, 31, decode_message_status)?;
+            let entries = decode_many(body, 32, decode_message_status)?;
             Answer::Scheduled(SchedulePage { entries, next: decode_next(body)? })
         }
         T::Stats => {
@@ -311,6 +333,25 @@ fn decode_result(body: &mut Fields) -> Result<Result<Produced, Box<ClientError>>
     })
 }
 
+fn decode_verdict(body: &mut Fields) -> Result<Verdict, BodyError> {
+    Ok(Verdict {
+        id: body.id()?,
+        done: body.flag()?,
+        state: decode_state(body)?,
+        due_ms: body.u64()?,
+    })
+}
+
+fn decode_part(body: &mut Fields) -> Result<PartDone, BodyError> {
+    Ok(match body.u8()? {
+        DONE_PRODUCED => PartDone::Produced(decode_many(body, 17, |body| {
+            Ok(Produced { duplicate: body.flag()?, id: body.id()? })
+        })?),
+        DONE_VERDICTS => PartDone::Verdicts(decode_many(body, 26, decode_verdict)?),
+        _ => return Err(body.error("an outcome of a part is not known")),
+    })
+}
+
 fn decode_state(body: &mut Fields) -> Result<State, BodyError> {
     State::from_number(body.u8()?).ok_or_else(|| body.error("a state is not known"))
 }
@@ -322,6 +363,7 @@ fn decode_message_status(body: &mut Fields) -> Result<Status, BodyError> {
         destination: body.text::<Arc<str>>()?,
         due_ms: body.u64()?,
         attempts: body.u32()?,
+        recurring: body.flag()?,
     })
 }
 

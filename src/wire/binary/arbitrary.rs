@@ -8,14 +8,15 @@ use proptest::prelude::*;
 
 use super::RequestType;
 use crate::base::command::{
-    Answer, BackedUp, Command, Delivery, DestinationInfo, Produced, Purged, SchedulePage, StartAt,
-    Status, Subscribe, Verdict,
+    Answer, BackedUp, Command, Delivery, DestinationInfo, Part, PartDone, Produced, Purged,
+    SchedulePage, StartAt, Status, Subscribe, Verdict,
 };
 use crate::base::destination::Kind;
 use crate::base::error::{ClientError, Code};
 use crate::base::id::{Key, MessageId};
 use crate::base::lifecycle::State;
 use crate::base::message::{Delay, Message, MessageBatch};
+use crate::base::recur::{Cron, Rule, Then};
 
 pub(super) fn name() -> impl Strategy<Value = Bytes> {
     vec(any::<u8>(), 0..20).prop_map(Bytes::from)
@@ -64,6 +65,29 @@ pub(super) fn batch() -> impl Strategy<Value = MessageBatch> {
     })
 }
 
+pub(super) fn rule() -> impl Strategy<Value = Rule> {
+    let then = any::<(u64, u64, u32)>();
+    let then =
+        then.prop_map(|(delay_ms, period_ms, repeat)| Then { delay_ms, period_ms, repeat });
+    prop_oneof![
+        any::<(u64, u32)>().prop_map(|(period_ms, times)| Rule::Every { period_ms, times }),
+        ("[0-9*/ ]{0,12}", "[A-Za-z/é]{0,12}", any::<u32>(), proptest::option::of(then)).prop_map(
+            |(expression, zone, times, then)| Rule::Cron(Cron { expression, zone, times, then })
+        ),
+    ]
+}
+
+pub(super) fn part() -> impl Strategy<Value = Part> {
+    prop_oneof![
+        (name(), batch()).prop_map(|(destination, batch)| Part::Produce { destination, batch }),
+        (any::<(u32, bool)>(), ids()).prop_map(|((subscription, cumulative), ids)| {
+            Part::Acknowledge { subscription, ids, cumulative }
+        }),
+        (any::<(u32, bool)>(), ids())
+            .prop_map(|((subscription, requeue), ids)| Part::Reject { subscription, ids, requeue }),
+    ]
+}
+
 pub(super) fn key() -> impl Strategy<Value = Option<Key>> {
     any::<Option<(u64, u64)>>()
         .prop_map(|key| key.map(|(due_ms, sequence)| Key { due_ms, sequence }))
@@ -78,6 +102,9 @@ pub(super) fn command() -> impl Strategy<Value = Command> {
     ];
     prop_oneof![
         (name(), batch()).prop_map(|(destination, batch)| Command::Produce { destination, batch }),
+        (name(), rule(), batch())
+            .prop_map(|(destination, rule, batch)| Command::Repeat { destination, rule, batch }),
+        vec(part(), 1..4).prop_map(|parts| Command::Transaction { parts }),
         ids().prop_map(|ids| Command::Query { ids }),
         ids().prop_map(|ids| Command::Cancel { ids }),
         vec((id(), delay()), 1..9).prop_map(|items| Command::Reschedule { items }),
@@ -140,13 +167,14 @@ pub(super) fn command() -> impl Strategy<Value = Command> {
 }
 
 pub(super) fn status() -> impl Strategy<Value = Status> {
-    (id(), state(), text(), any::<(u64, u32)>()).prop_map(
-        |(id, state, destination, (due_ms, attempts))| Status {
+    (id(), state(), text(), any::<(u64, u32, bool)>()).prop_map(
+        |(id, state, destination, (due_ms, attempts, recurring))| Status {
             id,
             state,
             destination,
             due_ms,
             attempts,
+            recurring,
         },
     )
 }
@@ -194,6 +222,11 @@ pub(super) fn info() -> impl Strategy<Value = DestinationInfo> {
     )
 }
 
+fn verdict() -> impl Strategy<Value = Verdict> {
+    (id(), any::<bool>(), state(), any::<u64>())
+        .prop_map(|(id, done, state, due_ms)| Verdict { id, done, state, due_ms })
+}
+
 /// An answer and a request type that may be answered so.
 pub(super) fn answer() -> impl Strategy<Value = (RequestType, Answer)> {
     use RequestType as T;
@@ -201,12 +234,19 @@ pub(super) fn answer() -> impl Strategy<Value = (RequestType, Answer)> {
         (id(), any::<bool>()).prop_map(|(id, duplicate)| Ok(Produced { id, duplicate })),
         error().prop_map(|error| Err(Box::new(error))),
     ];
-    let verdict = (id(), any::<bool>(), state(), any::<u64>())
-        .prop_map(|(id, done, state, due_ms)| Verdict { id, done, state, due_ms });
+    let produced = (id(), any::<bool>()).prop_map(|(id, duplicate)| Produced { id, duplicate });
+    let part_done = prop_oneof![
+        vec(produced, 0..4).prop_map(PartDone::Produced),
+        vec(verdict(), 0..4).prop_map(PartDone::Verdicts),
+    ];
     prop_oneof![
         vec(result, 0..9).prop_map(|results| (T::Produce, Answer::Produced(results))),
+        id().prop_map(|id| {
+            (T::Repeat, Answer::Produced(vec![Ok(Produced { id, duplicate: false })]))
+        }),
         vec(status(), 0..9).prop_map(|statuses| (T::Query, Answer::Statuses(statuses))),
-        vec(verdict, 0..9).prop_map(|verdicts| (T::Cancel, Answer::Verdicts(verdicts))),
+        vec(verdict(), 0..9).prop_map(|verdicts| (T::Cancel, Answer::Verdicts(verdicts))),
+        vec(part_done, 0..4).prop_map(|parts| (T::Transaction, Answer::Transacted(parts))),
         any::<u64>().prop_map(|next_offset| (T::Subscribe, Answer::Subscribed { next_offset })),
         Just((T::CreateDestination, Answer::Done)),
         Just((T::Heartbeat, Answer::Done)),

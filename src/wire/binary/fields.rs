@@ -7,6 +7,7 @@ use bytes::{Buf, Bytes};
 use crate::base::error::{ClientError, Code};
 use crate::base::id::MessageId;
 use crate::base::limits;
+use crate::base::recur::Rule;
 
 /// A body that does not have the shape of its request type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -106,6 +107,15 @@ impl Fields {
     pub(super) fn name(&mut self) -> Result<Bytes, BodyError> {
         let len = self.u16()?;
         self.bytes(usize::from(len))
+    }
+
+    /// The rule of a recurring schedule.
+    pub(super) fn rule(&mut self) -> Result<Rule, BodyError> {
+        let mut rest = &self.rest[..];
+        let rule = Rule::take(&mut rest).ok_or_else(|| self.error("a rule is cut or not known"))?;
+        let read = self.rest.len() - rest.len();
+        self.rest.advance(read);
+        Ok(rule)
     }
 
     /// A text.

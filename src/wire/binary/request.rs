@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::fields::{BodyError, Fields, put_count, put_short, read_many};
 use super::frame::{Frame, HEADER_BYTES, begin_frame, finish_frame};
 use super::request_type::{RequestType, is_delayed};
-use crate::base::command::{Command, StartAt, Subscribe};
+use crate::base::command::{Command, Part, StartAt, Subscribe};
 use crate::base::error::{ClientError, Code};
 use crate::base::id::{Key, MessageId};
 use crate::base::limits;
@@ -20,6 +20,12 @@ const SUBSCRIBE_SHARED: u8 = 1;
 /// Which limits a limit destination sets.
 const LIMIT_MESSAGES: u8 = 1;
 const LIMIT_AGE: u8 = 2;
+
+/// Kinds of parts of a transaction, and the least that one takes, bytes.
+const PART_PRODUCE: u8 = 1;
+const PART_ACKNOWLEDGE: u8 = 2;
+const PART_REJECT: u8 = 3;
+const PART_BYTES_MIN: usize = 10;
 
 /// What a client says first.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,6 +125,7 @@ fn decode_body(request_type: RequestType, body: Bytes) -> Result<Request, BodyFa
         RequestType::Produce | RequestType::DelayedProduce => {
             return decode_produce(fields, request_type == RequestType::Produce);
         }
+        RequestType::Repeat => return decode_repeat(fields),
         RequestType::Hello => return decode_hello(fields),
         RequestType::Heartbeat => {
             fields.end()?;
@@ -145,6 +152,7 @@ fn decode_body(request_type: RequestType, body: Bytes) -> Result<Request, BodyFa
             let (subscription, requeue) = (body.u32()?, body.flag()?);
             Command::Reject { subscription, requeue, ids: decode_ids(body)? }
         }
+        RequestType::Transaction => Command::Transaction { parts: decode_parts(body)? },
         RequestType::Query => Command::Query { ids: decode_ids(body)? },
         RequestType::Cancel => Command::Cancel { ids: decode_ids(body)? },
         RequestType::Reschedule => Command::Reschedule {
@@ -179,12 +187,8 @@ fn decode_body(request_type: RequestType, body: Bytes) -> Result<Request, BodyFa
 
 fn decode_produce(mut fields: Fields, only_now: bool) -> Result<Request, BodyFault> {
     let destination = fields.name()?;
-    let count = fields.u32()? as usize;
-    let batch =
-        MessageBatch::parse(fields.into_rest(), count).map_err(|error| match error.code {
-            Code::BadBatch => BodyFault::Refused(error),
-            _ => BodyFault::Messages(error),
-        })?;
+    let (count, messages) = (fields.u32()?, fields.into_rest());
+    let batch = decode_batch(count, messages)?;
     if only_now && is_delayed(&batch) {
         return Err(BodyFault::Refused(ClientError::new(
             Code::BadDelay,
@@ -192,6 +196,85 @@ fn decode_produce(mut fields: Fields, only_now: bool) -> Result<Request, BodyFau
         )));
     }
     Ok(Request::Command(Command::Produce { destination, batch }))
+}
+
+fn decode_repeat(mut fields: Fields) -> Result<Request, BodyFault> {
+    let (destination, rule) = (fields.name()?, fields.rule()?);
+    let (count, messages) = (fields.u32()?, fields.into_rest());
+    let batch = decode_batch(count, messages)?;
+    Ok(Request::Command(Command::Repeat { destination, rule, batch }))
+}
+
+fn decode_batch(count: u32, messages: Bytes) -> Result<MessageBatch, BodyFault> {
+    MessageBatch::parse(messages, count as usize).map_err(|error| match error.code {
+        Code::BadBatch => BodyFault::Refused(error),
+        _ => BodyFault::Messages(error),
+    })
+}
+
+fn decode_parts(fields: &mut Fields) -> Result<Vec<Part>, BodyFault> {
+    let count = fields.count(PART_BYTES_MIN)?;
+    let max = limits::TRANSACTION_PARTS_MAX;
+    if count == 0 || count > max {
+        return Err(BodyFault::Refused(ClientError::new(
+            Code::BadBatch,
+            format!("a transaction of {count} parts; send 1 to {max}"),
+        )));
+    }
+    let mut parts = Vec::with_capacity(count);
+    for _ in 0..count {
+        parts.push(match fields.u8()? {
+            PART_PRODUCE => {
+                let (destination, count) = (fields.name()?, fields.u32()?);
+                let len = fields.u32()?;
+                let batch = decode_batch(count, fields.bytes(len as usize)?)?;
+                Part::Produce { destination, batch }
+            }
+            PART_ACKNOWLEDGE => {
+                let (subscription, cumulative) = (fields.u32()?, fields.flag()?);
+                Part::Acknowledge { subscription, cumulative, ids: decode_part_ids(fields)? }
+            }
+            PART_REJECT => {
+                let (subscription, requeue) = (fields.u32()?, fields.flag()?);
+                Part::Reject { subscription, requeue, ids: decode_part_ids(fields)? }
+            }
+            _ => return Err(fields.error("a part is not known").into()),
+        });
+    }
+    Ok(parts)
+}
+
+/// As many as there are; how many there may be is for the engine to say.
+fn decode_part_ids(fields: &mut Fields) -> Result<Vec<MessageId>, BodyError> {
+    let count = fields.count(16)?;
+    read_many(fields, count, Fields::id)
+}
+
+fn put_part(out: &mut Vec<u8>, part: &Part) {
+    match part {
+        Part::Produce { destination, batch } => {
+            out.push(PART_PRODUCE);
+            put_short(out, destination);
+            put_count(out, batch.count());
+            put_count(out, batch.bytes().len());
+            out.extend_from_slice(batch.bytes());
+        }
+        Part::Acknowledge { subscription, ids, cumulative: flag } => {
+            out.push(PART_ACKNOWLEDGE);
+            put_held(out, *subscription, *flag, ids);
+        }
+        Part::Reject { subscription, ids, requeue: flag } => {
+            out.push(PART_REJECT);
+            put_held(out, *subscription, *flag, ids);
+        }
+    }
+}
+
+/// Deliveries of a subscription, and what of them is wanted.
+fn put_held(out: &mut Vec<u8>, subscription: u32, flag: bool, ids: &[MessageId]) {
+    out.extend_from_slice(&subscription.to_be_bytes());
+    out.push(u8::from(flag));
+    put_ids(out, ids);
 }
 
 fn decode_hello(mut fields: Fields) -> Result<Request, BodyFault> {
@@ -296,8 +379,12 @@ pub fn encode_command(out: &mut Vec<u8>, correlation: u32, command: &Command) {
     match command {
         Command::Produce { destination, batch } => {
             put_short(out, destination);
-            put_count(out, batch.count());
-            out.extend_from_slice(batch.bytes());
+            put_batch(out, batch);
+        }
+        Command::Repeat { destination, rule, batch } => {
+            put_short(out, destination);
+            rule.encode(out);
+            put_batch(out, batch);
         }
         Command::Query { ids } | Command::Cancel { ids } => put_ids(out, ids),
         Command::Reschedule { items } => {
@@ -316,9 +403,11 @@ pub fn encode_command(out: &mut Vec<u8>, correlation: u32, command: &Command) {
         }
         Command::Acknowledge { subscription, ids, cumulative: flag }
         | Command::Reject { subscription, ids, requeue: flag } => {
-            out.extend_from_slice(&subscription.to_be_bytes());
-            out.push(u8::from(*flag));
-            put_ids(out, ids);
+            put_held(out, *subscription, *flag, ids);
+        }
+        Command::Transaction { parts } => {
+            put_count(out, parts.len());
+            parts.iter().for_each(|part| put_part(out, part));
         }
         Command::List { destination, from_ms, to_ms, limit, after } => {
             put_short(out, destination);
@@ -356,6 +445,11 @@ pub fn encode_command(out: &mut Vec<u8>, correlation: u32, command: &Command) {
         Command::Stats => {}
     }
     finish_frame(out, start);
+}
+
+fn put_batch(out: &mut Vec<u8>, batch: &MessageBatch) {
+    put_count(out, batch.count());
+    out.extend_from_slice(batch.bytes());
 }
 
 fn put_subscribe(out: &mut Vec<u8>, subscribe: &Subscribe) {

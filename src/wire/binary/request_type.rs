@@ -66,6 +66,10 @@ request_types! {
     Cancel = 28, "cancel";
     /// Give messages another due time.
     Reschedule = 29, "reschedule";
+    /// Messages that come again and again.
+    Repeat = 30, "repeat";
+    /// Publish, acknowledge and reject, all or nothing.
+    Transaction = 31, "transaction";
     /// List scheduled messages.
     ListScheduled = 37, "list scheduled";
     /// Counters of the server.
@@ -88,6 +92,8 @@ impl RequestType {
         match command {
             Command::Produce { batch, .. } if is_delayed(batch) => Self::DelayedProduce,
             Command::Produce { .. } => Self::Produce,
+            Command::Repeat { .. } => Self::Repeat,
+            Command::Transaction { .. } => Self::Transaction,
             Command::Query { .. } => Self::Query,
             Command::Cancel { .. } => Self::Cancel,
             Command::Reschedule { .. } => Self::Reschedule,
