@@ -10,6 +10,8 @@ mod polled;
 #[cfg(test)]
 mod polled_tests;
 mod tcp;
+#[cfg(test)]
+mod tcp_tests;
 mod websocket;
 
 use std::future::Future;
@@ -136,18 +138,6 @@ impl Writer {
             Self::WebSocket(writer) if !writer.is_sockjs() => true,
             Self::Tcp(_) => true,
             Self::WebSocket(_) | Self::SockJs(_) => std::str::from_utf8(frame).is_ok(),
-        }
-    }
-
-    /// Asks the peer of a WebSocket whether it is there, beyond what [`Reader::read`] does by itself;
-    /// nothing with the others.
-    ///
-    /// # Errors
-    /// The connection is lost.
-    pub(crate) async fn ping(&mut self) -> io::Result<()> {
-        match self {
-            Self::WebSocket(writer) => writer.ping().await,
-            Self::Tcp(_) | Self::SockJs(_) => Ok(()),
         }
     }
 

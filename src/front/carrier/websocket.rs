@@ -315,16 +315,6 @@ impl SocketWriter {
         within(stall, self.shared.flush(&mut sink)).await
     }
 
-    pub(super) async fn ping(&mut self) -> io::Result<()> {
-        self.shared.owe(|owed| owed.ping = true);
-        // What cannot be written now is written with what comes next.
-        let _ = timeout(LINGER, self.shared.settle()).await;
-        match self.shared.sink.try_lock() {
-            Ok(sink) if sink.broken => Err(io::ErrorKind::BrokenPipe.into()),
-            _ => Ok(()),
-        }
-    }
-
     pub(super) async fn close(&mut self, how: Closing) {
         let (code, reason) = match how {
             Closing::Normal => (CLOSE_NORMAL, Reason::GoAway),
