@@ -311,9 +311,9 @@ async fn a_peer_that_does_not_read_times_out() {
     let stomp: Serve = Arc::new(move |mut carrier, _| {
         let tell = tell.clone();
         Box::pin(async move {
-            let frame = bytes::Bytes::from(vec![b'x'; 100_000]);
+            let frames = [bytes::Bytes::from(vec![b'x'; 100_000])];
             loop {
-                if let Err(error) = carrier.writer.write(&[frame.clone()], SHORT).await {
+                if let Err(error) = carrier.writer.write(&frames, SHORT).await {
                     tell.send(error.kind()).unwrap();
                     return;
                 }
