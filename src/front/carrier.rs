@@ -10,6 +10,8 @@ mod polled;
 #[cfg(test)]
 mod polled_tests;
 mod tcp;
+#[cfg(test)]
+mod tcp_tests;
 mod websocket;
 
 use std::future::Future;

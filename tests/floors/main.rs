@@ -45,7 +45,8 @@ fn is_edge(source: &Source) -> bool {
 }
 
 /// Crates of the edges.
-const EDGE_CRATES: &[&str] = &["tokio", "tokio_util", "axum", "hyper", "rustls", "tokio_rustls"];
+const EDGE_CRATES: &[&str] =
+    &["tokio", "tokio_util", "axum", "hyper", "hyper_util", "tower", "rustls", "tokio_rustls"];
 
 /// Parts of the standard library that reach into the world, and who besides the edges may.
 const WORLD: &[(&[&str], &[&str])] = &[

@@ -46,9 +46,10 @@ pub(in crate::front) async fn linger(mut stream: TcpStream) {
 }
 
 async fn discard(stream: &TcpStream) {
-    let mut scrap = [0; 512];
     let all = async {
         while stream.readable().await.is_ok() {
+            // Here, and not outside: what lives while we wait lives in every connection's future.
+            let mut scrap = [0; 512];
             match stream.try_read(&mut scrap) {
                 Ok(1..) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

@@ -54,9 +54,9 @@ async fn what_is_written_waits_for_somebody_to_receive() {
     let session = Polled::new();
     let (_reader, mut writer) = sides(&session);
     assert_eq!(take(&session).await, Taken::Open);
-    let frame = Bytes::from(vec![b'x'; SOCKJS_BUFFER_BYTES_MAX]);
-    writer.write(&[frame.clone()], PATIENCE).await.unwrap();
-    let stalled = writer.write(&[frame], PATIENCE).await.unwrap_err();
+    let frame = [Bytes::from(vec![b'x'; SOCKJS_BUFFER_BYTES_MAX])];
+    writer.write(&frame, PATIENCE).await.unwrap();
+    let stalled = writer.write(&frame, PATIENCE).await.unwrap_err();
     assert_eq!(stalled.kind(), ErrorKind::TimedOut);
     let two = [Bytes::from_static(b"a"), Bytes::from_static(b"b")];
     let (written, first) = tokio::join!(writer.write(&two, PATIENCE), take(&session));

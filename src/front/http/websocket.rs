@@ -36,7 +36,11 @@ fn upgrade(app: &App, link: &Link, request: &Request, options: WebSocketOptions)
     let headers = request.headers();
     let accept = match agree(request) {
         Ok(accept) => accept,
-        Err(refusal) => return refusal,
+        Err((status, text)) => {
+            // Only a wrong version needs it, and nobody else minds.
+            let version = [(header::SEC_WEBSOCKET_VERSION, "13")];
+            return (status, version, text).into_response();
+        }
     };
     if !app.origins.allows(headers, link.peer.ip()) {
         return Problem::forbidden("pages of this origin may not connect; see http.origins")
@@ -64,11 +68,11 @@ fn protocol(headers: &HeaderMap) -> Option<&'static str> {
 }
 
 /// The proof for the client that we have read its key, or what is wrong with its request.
-fn agree(request: &Request) -> Result<HeaderValue, Response> {
+fn agree(request: &Request) -> Result<HeaderValue, (StatusCode, &'static str)> {
     let headers = request.headers();
-    let bad = |text: &'static str| Err((StatusCode::BAD_REQUEST, text).into_response());
+    let bad = |text| Err((StatusCode::BAD_REQUEST, text));
     if request.method() != Method::GET {
-        return Err(Problem::wrong_method("a WebSocket begins with GET").into_response());
+        return Err((StatusCode::METHOD_NOT_ALLOWED, "A WebSocket begins with GET."));
     }
     if !has_word(headers, header::UPGRADE, "websocket") {
         return bad("Can \"Upgrade\" only to \"WebSocket\".");
@@ -80,9 +84,7 @@ fn agree(request: &Request) -> Result<HeaderValue, Response> {
         return bad("A WebSocket begins with HTTP/1.1.");
     }
     if headers.get(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
-        let version = [(header::SEC_WEBSOCKET_VERSION, "13")];
-        let text = "The version of WebSocket is 13.";
-        return Err((StatusCode::UPGRADE_REQUIRED, version, text).into_response());
+        return Err((StatusCode::UPGRADE_REQUIRED, "The version of WebSocket is 13."));
     }
     let key = headers.get(header::SEC_WEBSOCKET_KEY);
     let accept = key.and_then(|key| accept_key(key.as_bytes()));

@@ -166,7 +166,7 @@ impl Peer {
     }
 }
 
-/// Gives back every frame. `token` is answered with the token and who came, `ping` pings, `bad` answers
+/// Gives back every frame. `token` is answered with the token and who came, `bad` answers
 /// bytes that are not UTF-8 and then tells what became of that, `bye` and `oops` close.
 pub(super) fn echo() -> Serve {
     Arc::new(|carrier, greeting| Box::pin(serve(carrier, greeting)))
@@ -195,7 +195,6 @@ async fn serve(carrier: Carrier, mut greeting: Greeting) {
                     let basic = if greeting.basic { "basic " } else { "" };
                     frames.push(format!("{basic}{token} {}\0", greeting.peer.ip()).into());
                 }
-                b"ping" => writer.ping().await.unwrap(),
                 b"bad" => {
                     let bad = Bytes::from_static(b"\xff\0");
                     let carried = writer.carries(&bad);

