@@ -86,6 +86,8 @@ pub const STOMP_HEADER_LINE_BYTES_MAX: usize = 4 * HEADER_BYTES_MAX + 8;
 pub const STOMP_HEADER_BYTES_MAX: usize = 2 * HEADERS_TOTAL_BYTES_MAX + 16 * 1024;
 /// How often the server can be heard and wants to hear STOMP clients, ms.
 pub const STOMP_HEART_BEAT_MS: u64 = 10_000;
+/// Most transactions that a STOMP session has open. Each holds a batch and a frame of the binary protocol at most.
+pub const STOMP_TRANSACTIONS_MAX: usize = 16;
 /// Unacknowledged messages of a STOMP subscription that names no number.
 pub const STOMP_CREDIT_DEFAULT: u32 = 1_000;
 /// Longest head of an HTTP request, bytes.

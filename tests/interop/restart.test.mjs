@@ -6,7 +6,7 @@ import { test } from "node:test";
 import { clients } from "./clients.mjs";
 import { serve } from "./server.mjs";
 
-test("overdue, due and later messages come after a kill, each on time", async () => {
+test("overdue, due and later messages come after a kill, each on time", { timeout: 60_000 }, async () => {
   const server = await serve();
   const [modern] = clients(server);
   let client = await modern.connect({ login: "alice" });

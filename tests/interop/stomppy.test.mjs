@@ -7,7 +7,7 @@ import { fileURLToPath } from "node:url";
 
 import { serve } from "./server.mjs";
 
-test("stomp.py in every version, over TCP and WebSocket", async () => {
+test("stomp.py in every version, over TCP and WebSocket", { timeout: 180_000 }, async () => {
   const server = await serve();
   const here = fileURLToPath(new URL(".", import.meta.url));
   const run = spawn("python3", ["-m", "unittest", "-v", "stomppy_test"], {

@@ -8,6 +8,7 @@ use super::subscriptions::{AckMode, Subscription};
 use crate::base::command::Delivery;
 use crate::base::content;
 use crate::base::id::MessageId;
+use crate::base::recur::SCHEDULE_HEADER;
 use crate::wire::stomp::encode::{end, header, number};
 use crate::wire::stomp::{Command, Version};
 
@@ -67,6 +68,7 @@ pub(super) fn encode(
         header("key", key, false, version, &mut out);
     }
     for (name, value) in headers.filter(|(name, _)| !OURS.contains(name)) {
+        let name = if name == SCHEDULE_HEADER { "scheduledJobId" } else { name };
         header(name, value, false, version, &mut out);
     }
     if encoded.is_some() {

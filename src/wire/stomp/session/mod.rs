@@ -19,6 +19,7 @@ mod send;
 mod settle;
 mod subscribe;
 mod subscriptions;
+mod transaction;
 mod when;
 
 #[cfg(test)]
@@ -33,6 +34,7 @@ use self::names::Names;
 use self::owed::{Debt, Owed, Receipt, What};
 use self::pulse::Pulse;
 use self::subscriptions::{AckMode, Subscriptions};
+use self::transaction::Transactions;
 use crate::base::command::{self, Answer, Outgoing, Produced};
 use crate::base::error::{ClientError, Code};
 use crate::base::id::MessageId;
@@ -122,6 +124,7 @@ pub struct Session {
     names: Names,
     client: Box<str>,
     subscriptions: Subscriptions,
+    transactions: Transactions,
     owed: Owed,
     gather: Option<Gather>,
     commands: Vec<(u64, command::Command)>,
@@ -153,6 +156,7 @@ impl Session {
             names: Names::new(name, ""),
             client: "".into(),
             subscriptions: Subscriptions::default(),
+            transactions: Transactions::default(),
             owed: Owed::default(),
             gather: None,
             commands: Vec::new(),
@@ -361,7 +365,9 @@ impl Session {
                 self.pay();
                 Ok(())
             }
-            Command::Begin | Command::Commit | Command::Abort => todo!(),
+            Command::Begin => self.begin_transaction(&frame, receipt),
+            Command::Commit => self.commit(&frame, receipt),
+            Command::Abort => self.abort(&frame, receipt),
             Command::Connected | Command::Message | Command::Receipt | Command::Error => {
                 let why = format!("{} is for servers to send", frame.command.word());
                 Err(ClientError::new(Code::Malformed, why))
@@ -370,9 +376,9 @@ impl Session {
     }
 
     /// Something asks the engine: what was gathered goes before it.
-    fn ask(&mut self, what: What, receipt: Receipt, command: command::Command) {
+    fn ask(&mut self, what: What, receipt: Receipt, bytes: usize, command: command::Command) {
         self.seal();
-        let tag = self.owed.ask(what, receipt, 0);
+        let tag = self.owed.ask(what, receipt, bytes);
         self.commands.push((tag, command));
     }
 
@@ -425,7 +431,7 @@ impl Session {
                 self.stage = Stage::Ended(Ending::Goodbye);
             }
             (_, Answer::Failed(error)) => self.error(&error, receipts.flatten().next(), None),
-            (What::Sends | What::Repeat, Answer::Produced(results)) => {
+            (What::Sends, Answer::Produced(results)) => {
                 for (result, receipt) in results.into_iter().zip(receipts) {
                     match result {
                         Ok(Produced { id, duplicate }) => {

@@ -14,8 +14,6 @@ pub(super) type Receipt = Option<Box<str>>;
 pub(super) enum What {
     /// Messages; a receipt for each.
     Sends,
-    /// A recurring schedule.
-    Repeat,
     /// Anything of which only its failure is told.
     Plain,
     /// Cancelling a schedule: told in the receipt.

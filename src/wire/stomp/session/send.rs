@@ -1,28 +1,37 @@
 //! SEND: a frame as a message.
 
+use bytes::Bytes;
+
 use super::message::OURS;
 use super::owed::{Receipt, What};
+use super::transaction::Step;
 use super::{Moment, Session, required, when};
 use crate::base::command::Command;
 use crate::base::error::{ClientError, Code};
 use crate::base::id::MessageId;
-use crate::base::message::{NewMessage, encode_parts};
+use crate::base::message::{MessageBatch, NewMessage, encode_parts};
+use crate::base::recur::SCHEDULE_HEADER;
 use crate::base::{content, limits};
 use crate::wire::stomp::Frame;
 
 /// Headers that are for the server and not for those who get the message, beside [`OURS`].
-const FOR_US: [&str; 13] = [
+const FOR_US: [&str; 18] = [
     "AMQ_SCHEDULED_CRON",
     "AMQ_SCHEDULED_DELAY",
     "AMQ_SCHEDULED_PERIOD",
     "AMQ_SCHEDULED_REPEAT",
     "AMQ_SCHEDULED_TIME",
+    "cron",
     "deliver-at",
     "delay",
     "delay-level",
     "key",
+    "period",
     "receipt",
+    "repeat",
+    SCHEDULE_HEADER,
     "scheduledJobId",
+    "time-zone",
     "transaction",
     "x-delay",
 ];
@@ -65,7 +74,21 @@ impl Session {
             },
             &mut message,
         );
-        self.gather_send(&to, &message, receipt);
+        let Some(rule) = when.rule else {
+            let step = Step::Send { to: to.into(), message };
+            if let Some(Step::Send { to, message }) = self.in_transaction(frame, &receipt, step)? {
+                self.gather_send(&to, &message, receipt);
+            }
+            return Ok(());
+        };
+        if frame.get("transaction").is_some() {
+            let why = "a recurring schedule is not part of a transaction; send it by itself";
+            return Err(ClientError::new(Code::BadSchedule, why));
+        }
+        let bytes = message.len();
+        let batch = MessageBatch::parse(message.into(), 1)?;
+        let destination = Bytes::from(to);
+        self.ask(What::Sends, receipt, bytes, Command::Repeat { destination, rule, batch });
         Ok(())
     }
 
@@ -91,7 +114,7 @@ impl Session {
         let id: MessageId = text.parse().map_err(|_| {
             ClientError::new(Code::BadId, format!("scheduledJobId {text:?} is no message id"))
         })?;
-        self.ask(What::Cancel, receipt, Command::Cancel { ids: vec![id] });
+        self.ask(What::Cancel, receipt, 0, Command::Cancel { ids: vec![id] });
         Ok(())
     }
 }

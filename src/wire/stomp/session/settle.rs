@@ -2,6 +2,7 @@
 
 use super::owed::Receipt;
 use super::subscriptions::AckMode;
+use super::transaction::Step;
 use super::{Session, flag, message};
 use crate::base::error::{ClientError, Code};
 use crate::base::id::MessageId;
@@ -16,6 +17,18 @@ pub(super) enum Verdict {
     Again,
     /// It is to be given up.
     Never,
+}
+
+impl Verdict {
+    /// `None` acknowledges; else it rejects, and says whether to deliver again.
+    pub(super) fn reject(self, queue: bool) -> Option<bool> {
+        match self {
+            Self::Done => None,
+            Self::Again => Some(true),
+            // On a topic nobody else waits for it: to give it up is to be done with it.
+            Self::Never => queue.then_some(false),
+        }
+    }
 }
 
 impl Session {
@@ -39,9 +52,11 @@ impl Session {
             self.done(receipt);
             return Ok(());
         };
-        let cumulative =
-            self.subscriptions.get(number).is_some_and(|s| s.mode == AckMode::Cumulative);
-        let ids = self.take_out(number, id, cumulative);
+        let step = Step::Settle { number, id, verdict };
+        if self.in_transaction(frame, &receipt, step)?.is_none() {
+            return Ok(());
+        }
+        let ids = self.take_out(number, id);
         if ids.is_empty() {
             self.ignored += 1;
             self.done(receipt);
@@ -80,20 +95,20 @@ impl Session {
         }
     }
 
-    /// Takes a message, or it and all before it, out of what is out with a subscription, an ended one too.
-    fn take_out(&mut self, number: u32, id: MessageId, cumulative: bool) -> Vec<MessageId> {
+    /// Takes a message, or it and all before it where one stands for those, out of what is out with a
+    /// subscription, an ended one too.
+    pub(super) fn take_out(&mut self, number: u32, id: MessageId) -> Vec<MessageId> {
         let out = match self.subscriptions.get_mut(number) {
+            Some(subscription) if subscription.mode == AckMode::Cumulative => {
+                return subscription.out.take_up_to(id);
+            }
             Some(subscription) => &mut subscription.out,
             None => match self.subscriptions.ended_mut(number) {
                 Some(out) => out,
                 None => return Vec::new(),
             },
         };
-        if cumulative {
-            out.take_up_to(id)
-        } else {
-            out.take(id).then_some(id).into_iter().collect()
-        }
+        out.take(id).then_some(id).into_iter().collect()
     }
 
     /// Asks for it. Of an ended subscription only messages of queues are known, which need none.
@@ -106,12 +121,6 @@ impl Session {
     ) {
         let (number, queue) =
             self.subscriptions.get(number).map_or((0, true), |s| (number, s.is_queue()));
-        let reject = match verdict {
-            Verdict::Done => None,
-            Verdict::Again => Some(true),
-            // On a topic nobody else waits for it: to give it up is to be done with it.
-            Verdict::Never => queue.then_some(false),
-        };
-        self.gather_acks(number, ids, reject, receipt);
+        self.gather_acks(number, ids, verdict.reject(queue), receipt);
     }
 }

@@ -96,7 +96,7 @@ impl Session {
         };
         let number = self.subscriptions.add(subscription);
         let command = Command::Subscribe(Subscribe { subscription: number, ..wish });
-        self.ask(What::Plain, receipt, command);
+        self.ask(What::Plain, receipt, 0, command);
     }
 
     /// Subscribes to a temporary queue that was named as a reply address, unless that was done.
@@ -170,7 +170,7 @@ impl Session {
             || flag(frame, "persistent")? == Some(true);
         let durable = self.subscriptions.remove(number).is_some_and(|ended| ended.durable);
         let command = Command::Unsubscribe { subscription: number, delete: forget && durable };
-        self.ask(What::Plain, receipt, command);
+        self.ask(What::Plain, receipt, 0, command);
         Ok(())
     }
 }

@@ -798,6 +798,103 @@ fn bodies_are_bytes() {
     assert_eq!(content.body, body.as_bytes());
 }
 
+#[test]
+fn a_transaction_is_one_command_at_its_commit() {
+    let mut rig = Rig::open(Version::V12);
+    let number = rig.subscribe("id:s\ndestination:/queue/in\nack:client");
+    let messages: Vec<_> = (1..=3).map(|n| rig.deliver(number, n, 1)).collect();
+    rig.say("BEGIN\ntransaction:t\nreceipt:b\n\n\0");
+    rig.say("SEND\ndestination:/queue/a\ntransaction:t\nreceipt:1\n\none\0");
+    rig.say("SEND\ndestination:/queue/a\ntransaction:t\n\ntwo\0");
+    rig.say("SEND\ndestination:/queue/b\ntransaction:t\n\nthree\0");
+    rig.settle("ACK", &messages[1], "transaction:t\n");
+    rig.settle("NACK", &messages[2], "transaction:t\nrequeue:false\n");
+    assert!(rig.asked().is_empty(), "nobody knows of it before COMMIT");
+    let receipts: Vec<_> = rig.frames().iter().map(|f| f.get("receipt-id").unwrap().to_owned()).collect();
+    assert_eq!(receipts, ["b", "1"], "taken, not done");
+    rig.say("COMMIT\ntransaction:t\nreceipt:c\n\n\0");
+    let (tag, command) = rig.ask();
+    let Ask::Transaction { parts } = command else { panic!("{command:?}") };
+    let shown: Vec<_> = parts
+        .iter()
+        .map(|part| match part {
+            command::Part::Produce { destination, batch } => format!("{destination:?} {}", batch.count()),
+            command::Part::Acknowledge { ids, .. } => format!("ack {}", ids.len()),
+            command::Part::Reject { ids, requeue, .. } => format!("reject {} {requeue}", ids.len()),
+        })
+        .collect();
+    assert_eq!(shown, ["b\"/queue/a\" 2", "b\"/queue/b\" 1", "ack 2", "reject 1 false"]);
+    assert!(rig.frames().is_empty());
+    rig.answer(tag, Answer::Transacted(vec![]));
+    assert_eq!(rig.frame().get("receipt-id"), Some("c"));
+    // The name is free again; what is undone is as if it had not been said.
+    let message = rig.deliver(number, 4, 1);
+    rig.say("BEGIN\ntransaction:t\n\n\0SEND\ndestination:/queue/a\ntransaction:t\n\n\0");
+    rig.settle("ACK", &message, "transaction:t\n");
+    rig.say("ABORT\ntransaction:t\nreceipt:a\n\n\0");
+    assert_eq!(rig.frame().get("receipt-id"), Some("a"));
+    assert!(rig.asked().is_empty());
+    rig.settle("ACK", &message, "");
+    assert_eq!(acks(rig.ask().1), (number, vec![id(4)]));
+    // An empty one is done at once, and one that is refused ends the connection.
+    rig.say("BEGIN\ntransaction:t\n\n\0COMMIT\ntransaction:t\nreceipt:e\n\n\0");
+    rig.answer_all();
+    rig.answer(3, Answer::Done);
+    rig.say("BEGIN\ntransaction:t\n\n\0SEND\ndestination:/queue/a\ntransaction:t\n\n\0COMMIT\ntransaction:t\nreceipt:f\n\n\0");
+    let (tag, _) = rig.ask();
+    rig.frames();
+    rig.answer(tag, Answer::Failed(Code::DiskFull.into()));
+    assert_eq!(rig.error().get("receipt-id"), Some("f"));
+}
+
+#[test]
+fn transactions_that_are_not_there_or_too_many_or_too_large_end_it() {
+    let many: String = (0..=limits::STOMP_TRANSACTIONS_MAX)
+        .map(|n| format!("BEGIN\ntransaction:{n}\n\n\0"))
+        .collect();
+    let body = "x".repeat(limits::BODY_BYTES_MAX);
+    let large = format!("SEND\ndestination:/queue/a\ntransaction:t\n\n{body}\0").repeat(9);
+    let cases = [
+        ("BEGIN\n\n\0".to_owned(), "malformed"),
+        ("BEGIN\ntransaction:t\n\n\0BEGIN\ntransaction:t\n\n\0".to_owned(), "malformed"),
+        ("COMMIT\ntransaction:t\n\n\0".to_owned(), "malformed"),
+        ("ABORT\ntransaction:t\n\n\0".to_owned(), "malformed"),
+        ("SEND\ndestination:/queue/a\ntransaction:t\n\n\0".to_owned(), "malformed"),
+        ("ACK\nid:1-00000000000000000000000001-1\ntransaction:t\n\n\0".to_owned(), "malformed"),
+        (many, "malformed"),
+        (format!("BEGIN\ntransaction:t\n\n\0{large}"), "bad-batch"),
+        (
+            "BEGIN\ntransaction:t\n\n\0SEND\ndestination:/queue/a\ntransaction:t\nperiod:5s\n\n\0".to_owned(),
+            "bad-schedule",
+        ),
+    ];
+    for (text, code) in cases {
+        let mut rig = Rig::open(Version::V12);
+        rig.say(&text);
+        assert!(rig.asked().is_empty());
+        assert_eq!(rig.error().get("message"), Some(code), "{:.80}", text);
+    }
+}
+
+#[test]
+fn a_recurring_schedule_is_asked_for_and_its_runs_say_whose_they_are() {
+    let mut rig = Rig::open(Version::V12);
+    rig.say("SEND\ndestination:/queue/a\nperiod:5s\nreceipt:r\nscheduled-job-id:forged\nx:y\n\nhi\0");
+    let (tag, command) = rig.ask();
+    let Ask::Repeat { destination, batch, .. } = command else { panic!("{command:?}") };
+    assert_eq!((&destination[..], batch.count()), (&b"/queue/a"[..], 1));
+    let content = Content::decode(batch.iter().next().unwrap().content).unwrap();
+    assert_eq!(content.headers, [("x".to_owned(), "y".to_owned())]);
+    rig.answer(tag, Answer::Produced(vec![Ok(Produced { id: id(3), duplicate: false })]));
+    assert_eq!(rig.frame().get("message-id"), Some(&*id(3).to_string()));
+    let number = rig.subscribe("id:s\ndestination:/queue/a");
+    let mut content = Vec::new();
+    let header = (crate::base::recur::SCHEDULE_HEADER.to_owned(), id(3).to_string());
+    Content { headers: vec![header], ..Content::default() }.encode(&mut content).unwrap();
+    rig.hear(Outgoing::Deliver(Delivery { content: content.into(), ..delivery(number, 9, 1) }));
+    assert_eq!(rig.frame().get("scheduledJobId"), Some(&*id(3).to_string()));
+}
+
 /// Over what carries text only, no byte of a body is lost: one that is no text is in base 64, and says so.
 #[test]
 fn bodies_that_are_no_text_are_carried_as_text() {

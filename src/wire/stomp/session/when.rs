@@ -5,6 +5,7 @@ use jiff::Timestamp;
 
 use crate::base::error::{ClientError, Code};
 use crate::base::message::Delay;
+use crate::base::recur::{Cron, Rule, Then};
 use crate::base::time::{delay_level_ms, parse_duration_ms};
 use crate::wire::stomp::Headers;
 
@@ -13,9 +14,12 @@ use crate::wire::stomp::Headers;
 const PLAIN_DELAYS: [&str; 2] = ["AMQ_SCHEDULED_DELAY", "x-delay"];
 
 /// What the headers of a message say about time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct When {
+    /// Of a recurring schedule, of its first run.
     pub(super) delay: Delay,
+    /// By which it comes again.
+    pub(super) rule: Option<Rule>,
     /// Time to live in ms from acceptance.
     pub(super) expires_after_ms: Option<u64>,
     /// When it expires, ms since the Unix epoch, where the client said an absolute time. A message that
@@ -29,6 +33,7 @@ pub(super) struct When {
 /// A delay that cannot be honoured is refused: delivering at once what was to come later is worse.
 pub(super) fn read(headers: &Headers, wall_ms: u64) -> Result<When, ClientError> {
     let delay = delay(headers)?;
+    let (delay, rule) = recurring(headers, delay)?;
     let (expires, expiration) = (headers.get("expires"), headers.get("expiration"));
     let absolute = expires.map(|text| number("expires", text)).transpose()?.filter(|at| *at != 0);
     let relative = expiration.map(|text| number("expiration", text)).transpose()?;
@@ -50,6 +55,7 @@ pub(super) fn read(headers: &Headers, wall_ms: u64) -> Result<When, ClientError>
     };
     Ok(When {
         delay,
+        rule,
         expires_after_ms: left_ms.map(|ms| ms.saturating_add(wait_ms)),
         expires_at_ms: absolute.map(|at| at.saturating_add(wait_ms)),
     })
@@ -94,6 +100,60 @@ fn delay(headers: &Headers) -> Result<Delay, ClientError> {
         }
     }
     Ok(said.map_or(Delay::None, |(_, delay)| delay))
+}
+
+/// The rule of a recurring schedule, if there is one, and the delay of its first run.
+fn recurring(headers: &Headers, delay: Delay) -> Result<(Delay, Option<Rule>), ClientError> {
+    let bad = |why: String| ClientError::new(Code::BadSchedule, why);
+    let either = |own: &'static str, theirs: &'static str| match (headers.get(own), headers.get(theirs)) {
+        (Some(_), Some(_)) => Err(bad(format!("the message says {own} and {theirs}; say one of them"))),
+        (Some(text), None) => Ok(Some((own, text))),
+        (None, text) => Ok(text.map(|text| (theirs, text))),
+    };
+    let cron = either("cron", "AMQ_SCHEDULED_CRON")?.filter(|(_, text)| !text.trim().is_empty());
+    let period = either("period", "AMQ_SCHEDULED_PERIOD")?;
+    let period_ms = match period {
+        Some(("period", text)) => u64::try_from(duration("period", text)?).ok(),
+        Some((name, text)) => u64::try_from(signed(name, text)?).ok(),
+        None => None,
+    };
+    let period_ms = period_ms.filter(|ms| *ms > 0);
+    let repeat = either("repeat", "AMQ_SCHEDULED_REPEAT")?;
+    let repeat = repeat.map(|(name, text)| signed(name, text)).transpose()?;
+    let Some((_, expression)) = cron else {
+        let Some(period_ms) = period_ms else {
+            return match repeat.filter(|repeat| *repeat != 0) {
+                Some(_) => Err(bad("the message says how often to repeat and not when; say a period".into())),
+                None => Ok((delay, None)),
+            };
+        };
+        // Without a number, a period of ours goes on for ever, and one in the other's words comes once.
+        let own = matches!(period, Some(("period", _)));
+        let times = match repeat {
+            None if own => 0,
+            None => 1,
+            Some(..0) => 0,
+            Some(more) => u32::try_from(more).ok().and_then(|more| more.checked_add(1)).ok_or_else(|| {
+                bad(format!("{more} repetitions are too many; a negative number repeats for ever"))
+            })?,
+        };
+        return Ok((delay, Some(Rule::Every { period_ms, times })));
+    };
+    // With a delay or repetitions, each match begins a sequence of its own.
+    let delay_ms = match delay {
+        Delay::None => 0,
+        Delay::After(ms) => u64::try_from(ms).unwrap_or(0),
+        _ => return Err(bad("a cron expression goes with a delay, not with a time or a level".into())),
+    };
+    let repeat = u32::try_from(repeat.unwrap_or(0)).map_err(|_| {
+        bad("with a cron expression the number of repetitions is not negative".into())
+    })?;
+    let delay_ms = if delay_ms == 0 { period_ms.unwrap_or(0) } else { delay_ms };
+    let then = Then { delay_ms, period_ms: period_ms.unwrap_or(0), repeat };
+    let then = Some(then).filter(|then| then.delay_ms > 0 || then.repeat > 0);
+    let zone = headers.get("time-zone").unwrap_or_default().to_owned();
+    let cron = Cron { expression: expression.trim().to_owned(), zone, times: 0, then };
+    Ok((Delay::None, Some(Rule::Cron(cron))))
 }
 
 /// A duration: `5m`, `1h30m`, or a number of ms.
@@ -191,6 +251,48 @@ mod tests {
         assert_eq!(delay_of(&[("delay-level", "x")]), Err(Code::BadLevel));
         assert_eq!(delay_of(&[("delay", "5s"), ("x-delay", "5000")]), Err(Code::BadDelay), "twice");
         assert_eq!(delay_of(&[("delay", "5s"), ("deliver-at", "5")]), Err(Code::BadDelay), "twice");
+    }
+
+    /// Goal: a recurring schedule in the words of ActiveMQ comes as often and when it would there. Method: the
+    /// rules of its documentation, one case each, and our own words.
+    #[test]
+    fn recurring_schedules_in_everybodys_words() {
+        let rule = |headers: &[(&str, &str)]| of(headers).map(|when| (when.delay, when.rule));
+        let every = |period_ms, times| Some(Rule::Every { period_ms, times });
+        let (period, repeat) = ("AMQ_SCHEDULED_PERIOD", "AMQ_SCHEDULED_REPEAT");
+        assert_eq!(rule(&[(period, "5000"), (repeat, "9")]), Ok((Delay::None, every(5_000, 10))));
+        assert_eq!(rule(&[(period, "5000"), (repeat, "-1")]), Ok((Delay::None, every(5_000, 0))));
+        assert_eq!(rule(&[(period, "5000")]), Ok((Delay::None, every(5_000, 1))));
+        assert_eq!(rule(&[("period", "5s")]), Ok((Delay::None, every(5_000, 0))));
+        let delayed = [(period, "5000"), (repeat, "1"), ("AMQ_SCHEDULED_DELAY", "70")];
+        assert_eq!(rule(&delayed), Ok((Delay::After(70), every(5_000, 2))));
+        assert_eq!(rule(&[(period, "0"), (repeat, "0")]), Ok((Delay::None, None)));
+        let cron = |headers: &[(&str, &str)]| match of(headers) {
+            Ok(When { delay: Delay::None, rule: Some(Rule::Cron(cron)), .. }) => cron,
+            other => panic!("{other:?}"),
+        };
+        let plain = cron(&[("AMQ_SCHEDULED_CRON", "0 * * * *")]);
+        assert_eq!((&*plain.expression, &*plain.zone, plain.then), ("0 * * * *", "", None));
+        let own = cron(&[("cron", "0 9 * * 1-5"), ("time-zone", "Europe/Berlin")]);
+        assert_eq!((&*own.expression, &*own.zone), ("0 9 * * 1-5", "Europe/Berlin"));
+        let then = |delay_ms, period_ms, repeat| Some(Then { delay_ms, period_ms, repeat });
+        let entry = ("AMQ_SCHEDULED_CRON", "0 * * * *");
+        let delay = ("AMQ_SCHEDULED_DELAY", "1000");
+        let all = [entry, delay, (period, "2000"), (repeat, "9")];
+        assert_eq!(cron(&all).then, then(1_000, 2_000, 9));
+        assert_eq!(cron(&[entry, (period, "2000"), (repeat, "9")]).then, then(2_000, 2_000, 9));
+        assert_eq!(cron(&[entry, delay]).then, then(1_000, 0, 0));
+        for bad in [
+            &[(repeat, "3")][..],
+            &[entry, (repeat, "-1")],
+            &[entry, ("delay-level", "3")],
+            &[entry, ("cron", "* * * * *")],
+            &[("period", "5s"), (period, "5000")],
+            &[("period", "5s"), ("repeat", "4294967295")],
+        ] {
+            assert_eq!(of(bad).map(|_| ()), Err(Code::BadSchedule), "{bad:?}");
+        }
+        assert_eq!(of(&[(period, "soon")]).map(|_| ()), Err(Code::BadDelay));
     }
 
     /// Goal: time to live runs from when a message is due. Method: with and without a delay, both headers.
