@@ -192,6 +192,7 @@ impl Engine {
         self.check_small_for_destination(name)?;
         let id = DestinationId(self.destinations.next());
         self.emit(&Event::DestinationCreated { destination: id, name }, sink);
+        self.attach_new_topic(id);
         Ok(id)
     }
 
