@@ -18,8 +18,17 @@ use postdate::wire::binary::{Frame, Request};
 use input::Input;
 use rig::{Rig, START, Work};
 
-const NAMES: [&str; 6] =
-    ["/queue/a", "/queue/b", "/topic/t", "/topic/u", "/dlq/queue/a", "/nowhere"];
+const NAMES: [&str; 9] = [
+    "/queue/a",
+    "/queue/b",
+    "/topic/t",
+    "/topic/u",
+    "/dlq/queue/a",
+    "/nowhere",
+    "/user/u/queue/i",
+    "/temp-queue/r",
+    "/topic/*",
+];
 const SESSIONS: u8 = 3;
 /// Longer inputs tell nothing new, slowly.
 const INPUT_BYTES_MAX: usize = 4096;
@@ -160,19 +169,24 @@ fn produce(input: &mut Input<'_>) -> Command {
 }
 
 fn subscribe(input: &mut Input<'_>) -> Command {
+    let subscription = u32::from(input.u8() % 4);
+    let destination = name(input);
+    let credit = u32::from(input.u8() % 6);
+    let ack_timeout_ms = [0, 100, 1_000, 3_600_000][usize::from(input.u8() % 4)];
+    let named = input.u8();
     Command::Subscribe(Subscribe {
-        subscription: u32::from(input.u8() % 4),
-        destination: name(input),
-        credit: u32::from(input.u8() % 6),
-        ack_timeout_ms: [0, 100, 1_000, 3_600_000][usize::from(input.u8() % 4)],
-        durable: Bytes::from_static([&b""[..], b"d", b"e"][usize::from(input.u8() % 3)]),
+        subscription,
+        destination,
+        credit,
+        ack_timeout_ms,
+        durable: Bytes::from_static([&b""[..], b"d", b"e"][usize::from(named % 3)]),
         start: match input.u8() % 4 {
             0 => StartAt::Latest,
             1 => StartAt::Earliest,
             2 => StartAt::Unread,
             _ => StartAt::Offset(u64::from(input.u8())),
         },
-        shared: input.u8() % 4 == 3,
+        shared: named / 3 % 2 == 1,
     })
 }
 

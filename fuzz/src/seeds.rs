@@ -121,7 +121,7 @@ fn commands() -> Vec<Command> {
             ack_timeout_ms: 1_000,
             durable: "d".into(),
             start: StartAt::Offset(3),
-            shared: false,
+            shared: true,
         }),
         Command::Unsubscribe { subscription: 1, delete: true },
         Command::Acknowledge { subscription: 1, ids: vec![id(1)], cumulative: true },
@@ -164,6 +164,8 @@ fn requests() -> Vec<u8> {
 fn delivery() -> Delivery {
     Delivery {
         subscription: 1,
+        by_pattern: false,
+        destination: "".into(),
         id: id(4),
         due_ms: 9,
         attempt: 2,
@@ -244,9 +246,12 @@ fn answers() -> Vec<u8> {
 
 fn pushes() -> Vec<u8> {
     let mut out = vec![0];
-    let mut deliver = DeliverFrame::begin(&mut out);
+    let mut deliver = DeliverFrame::begin(&mut out, false);
     deliver.push(&mut out, &delivery());
     deliver.push(&mut out, &delivery());
+    deliver.finish(&mut out);
+    let mut deliver = DeliverFrame::begin(&mut out, true);
+    deliver.push(&mut out, &Delivery { destination: "/topic/t".into(), ..delivery() });
     deliver.finish(&mut out);
     let error = ClientError::new(Code::ShuttingDown, "bye");
     encode_ended(&mut out, 1, &error);

@@ -114,7 +114,7 @@ fn try_server_frame(frame: &Frame) -> usize {
             write_reply(&mut bytes, frame, reply);
         }
         ServerFrame::Deliver(deliveries) => {
-            let mut deliver = DeliverFrame::begin(&mut bytes);
+            let mut deliver = DeliverFrame::begin(&mut bytes, frame.request_type == 103);
             for delivery in deliveries {
                 deliver.push(&mut bytes, delivery);
             }

@@ -248,7 +248,8 @@ pub enum StartAt {
 pub struct Subscribe {
     /// Number chosen by the session, at least 1.
     pub subscription: u32,
-    /// Destination name; created when it does not exist. A temporary queue that comes to be by it belongs to
+    /// Destination name, or a [pattern](crate::base::pattern) of topics. A destination is created when it does not
+    /// exist. A temporary queue that comes to be by it belongs to
     /// the session, and nobody else may subscribe to it.
     pub destination: Bytes,
     /// Most unacknowledged messages at once.
@@ -276,7 +277,7 @@ pub enum Answer {
     Transacted(Vec<PartDone>),
     /// Subscribed; for topics the first offset to come.
     Subscribed {
-        /// First offset that will be delivered; 0 for queues.
+        /// First offset that will be delivered; 0 for queues and patterns.
         next_offset: u64,
     },
     /// Done, nothing to tell.
@@ -406,6 +407,10 @@ pub struct DestinationInfo {
 pub struct Delivery {
     /// The session's number of the subscription; 0 in answers to fetch.
     pub subscription: u32,
+    /// The subscription has a pattern: its client knows the destination from here only.
+    pub by_pattern: bool,
+    /// Name of its destination. Empty in a client that was not told, because it knows.
+    pub destination: Arc<str>,
     /// Id of the message.
     pub id: MessageId,
     /// Time it became due, ms.

@@ -89,8 +89,8 @@ codes! {
     TooManySubscriptions = 52, "too-many-subscriptions", "use fewer subscriptions per connection";
     /// A durable subscription that another session holds.
     SubscriptionBusy = 53, "subscription-busy", "close the other consumer or use another name";
-    /// An acknowledgement of a delivery this session may not acknowledge.
-    NotYours = 54, "not-yours", "acknowledge only messages delivered from this destination to you";
+    /// An acknowledgement of a delivery this session may not acknowledge, or another's temporary queue.
+    NotYours = 54, "not-yours", "use what is your session's own: messages delivered to it, its temporary queues";
     /// A credit of zero or over the limit.
     BadCredit = 55, "bad-credit", "grant a credit between 1 and the documented limit";
     /// The token or the passcode is none that is known here, or not this user's.

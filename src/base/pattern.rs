@@ -18,6 +18,7 @@ const PREFIX: &str = "/topic/";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pattern {
     parts: Vec<Part>,
+    first: Box<str>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,7 +77,17 @@ impl Pattern {
                 word => Part::Word(word.into()),
             });
         }
-        Ok(Some(Self { parts: all }))
+        let first = match all.first() {
+            Some(Part::Word(word)) => format!("{PREFIX}{word}").into(),
+            _ => PREFIX.into(),
+        };
+        Ok(Some(Self { parts: all, first }))
+    }
+
+    /// What the names of all topics that it takes begin with.
+    #[must_use]
+    pub fn first(&self) -> &str {
+        &self.first
     }
 
     /// Whether it takes the topic with this name.
@@ -124,6 +135,9 @@ mod tests {
             // An empty part is a part, too.
             for name in no.iter().filter(|name| !name.ends_with('.')) {
                 assert!(!pattern.takes(&format!("/topic/{name}")), "{text} {name}");
+            }
+            for name in yes {
+                assert!(format!("/topic/{name}").starts_with(pattern.first()));
             }
             assert!(!pattern.takes("/queue/a.b") && !pattern.takes("/user/a/queue/b"));
         }

@@ -9,8 +9,8 @@ use crate::cli::output::{DestinationLine, Out, show_limits};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-JSON: {name, kind, scheduled, ready, in_flight, consumers, next_offset, paused, max_messages,
-max_age_ms}, one object a line; limits of 0 are none
+JSON: {name, kind, scheduled, ready, in_flight, consumers, next_offset, unread, paused,
+max_messages, max_age_ms}, one object a line; limits of 0 are none
 
 Examples:
   postdate destinations

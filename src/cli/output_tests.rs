@@ -88,7 +88,8 @@ fn the_json_keys_are_the_contract() {
             "next_offset",
             "paused",
             "ready",
-            "scheduled"
+            "scheduled",
+            "unread"
         ]
     );
     assert_eq!(show_limits(&info), "at most 6 messages, at most 1m30s old");

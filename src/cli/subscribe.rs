@@ -28,9 +28,11 @@ Examples:
   postdate subscribe /queue/hello --max 10 --json
   postdate subscribe /topic/news --durable reader-1 --from earliest
   postdate subscribe /topic/news --group archive
+  postdate subscribe '/topic/orders.*'
   postdate subscribe /user/anna/queue/news")]
 pub(super) struct Subscribe {
-    /// Where to receive from: /queue/x, /topic/x or /user/U/queue/x
+    /// Where to receive from: /queue/x, /topic/x, /user/U/queue/x, or topics by a pattern: * is one part of
+    /// a name, > the rest of it
     #[arg(value_name = "DEST")]
     destination: String,
     /// End after N messages, when their acknowledgements are confirmed
@@ -130,7 +132,7 @@ impl Subscribe {
             let (body, body_base64) = body_fields(received.body());
             return Ok(out.object(&ReceivedLine {
                 id: received.id.to_string(),
-                destination: &self.destination,
+                destination: &received.destination,
                 body,
                 body_base64,
                 due_ms: received.due_ms,
@@ -139,8 +141,13 @@ impl Subscribe {
                 redelivered: received.redelivered(),
             })?);
         }
+        // Only a pattern leaves open where a message comes from.
+        let from = match &*received.destination {
+            from if from == self.destination => String::new(),
+            from => format!("{from}  "),
+        };
         Ok(out.text(&format!(
-            "{}  {:>6} ms late  attempt {}  {}",
+            "{}  {:>6} ms late  attempt {}  {from}{}",
             time::show_time(received_ms),
             received_ms.saturating_sub(received.due_ms),
             received.attempt,

@@ -235,10 +235,11 @@ impl Client {
         offset: u64,
         limit: u32,
     ) -> Result<Fetched, Error> {
+        let name = Arc::from(destination);
         let destination = self.name(destination)?;
         match self.ask(Command::Fetch { destination, offset, limit }, true).await? {
             Reply::Answer(Answer::Fetched { messages, next_offset }) => {
-                let messages = messages.into_iter().map(Received::new).collect();
+                let messages = messages.into_iter().map(|own| Received::new(own, &name)).collect();
                 Ok(Fetched { messages, next_offset })
             }
             other => Err(unexpected(&other)),
@@ -380,7 +381,8 @@ impl Client {
             start: options.start,
             shared: options.shared,
         };
-        let (mut subscription, feed) = Subscription::new(Arc::clone(&self.handle), number);
+        let (mut subscription, feed) =
+            Subscription::new(Arc::clone(&self.handle), number, options.destination.into());
         let (sink, answer) = oneshot::channel();
         self.shared().push(Entry::Subscribe { wish, feed, sink })?;
         match answered(answer).await? {

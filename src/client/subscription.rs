@@ -21,6 +21,8 @@ use crate::wire::binary::Reply;
 /// A message as it was received.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Received {
+    /// Name of its destination.
+    pub destination: Arc<str>,
     /// Its id, to acknowledge or reject it by.
     pub id: MessageId,
     /// When it became due, ms since the Unix epoch.
@@ -35,9 +37,11 @@ pub struct Received {
 }
 
 impl Received {
-    pub(super) fn new(delivery: Delivery) -> Self {
-        let Delivery { id, due_ms, attempt, offset, priority, content, .. } = delivery;
-        Self { id, due_ms, attempt, offset, priority, content }
+    /// `asked_for`: the name that was asked for. Only a pattern stands for another one.
+    pub(super) fn new(delivery: Delivery, asked_for: &Arc<str>) -> Self {
+        let Delivery { id, by_pattern, due_ms, attempt, offset, priority, content, .. } = delivery;
+        let destination = if by_pattern { delivery.destination } else { asked_for.clone() };
+        Self { destination, id, due_ms, attempt, offset, priority, content }
     }
 
     /// The body.
@@ -86,6 +90,7 @@ pub(super) struct Feed {
 pub struct Subscription {
     handle: Arc<Handle>,
     number: u32,
+    destination: Arc<str>,
     next_offset: u64,
     // Unbounded, because it is bounded by the credit.
     events: mpsc::UnboundedReceiver<Event>,
@@ -94,11 +99,13 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    pub(super) fn new(handle: Arc<Handle>, number: u32) -> (Self, Feed) {
+    pub(super) fn new(handle: Arc<Handle>, number: u32, destination: Arc<str>) -> (Self, Feed) {
         let (sender, events) = mpsc::unbounded_channel();
         let connection = Arc::new(AtomicU64::new(0));
         let feed = Feed { events: sender, connection: Arc::clone(&connection) };
-        (Self { handle, number, next_offset: 0, events, connection, ended: false }, feed)
+        let subscription =
+            Self { handle, number, destination, next_offset: 0, events, connection, ended: false };
+        (subscription, feed)
     }
 
     pub(super) fn begin(&mut self, next_offset: u64) {
@@ -142,7 +149,7 @@ impl Subscription {
             match ready!(self.events.poll_recv(cx)) {
                 Some(Event::Delivery(connection, delivery)) => {
                     if connection == self.connection.load(Ordering::Acquire) {
-                        return Poll::Ready(Some(Ok(Received::new(delivery))));
+                        return Poll::Ready(Some(Ok(Received::new(delivery, &self.destination))));
                     }
                 }
                 Some(Event::Ended(error)) => {

@@ -8,7 +8,9 @@ use crate::base::id::{MessageId, SessionId};
 use crate::base::lifecycle::State;
 use crate::base::stored::Place;
 
+use super::cursor::Cursor;
 use super::messages::{Entry, SlotId};
+use super::patterns::Attached;
 use super::subscription::{Deadline, Role, Source};
 use super::thaw::Found;
 use super::{Engine, batched};
@@ -20,10 +22,12 @@ enum Holder {
     Nobody,
     Consumer(SlotId),
     Reader(SlotId),
+    /// Readers of a pattern.
+    Pattern(u32),
 }
 
 fn refuse_dead_topic(holder: Holder, for_good: bool) -> Result<(), ClientError> {
-    if matches!(holder, Holder::Reader(_)) && for_good {
+    if matches!(holder, Holder::Reader(_) | Holder::Pattern(_)) && for_good {
         return Err(ClientError::new(
             Code::WrongKind,
             "a topic message cannot be made a dead letter; acknowledge it to skip it",
@@ -48,6 +52,17 @@ impl Engine {
         for &id in ids {
             verdicts.push(match holder {
                 Holder::Reader(slot) => self.acknowledge_topic(slot, id, cumulative, sink),
+                Holder::Pattern(pattern) => {
+                    if cumulative {
+                        for (slot, offset) in self.out_before(pattern, id) {
+                            self.acknowledge_to(slot, offset, sink);
+                        }
+                    }
+                    match self.reader_for(pattern, id) {
+                        Some(slot) => self.acknowledge_topic(slot, id, cumulative, sink),
+                        None => self.not_done(id),
+                    }
+                }
                 Holder::Consumer(slot) if cumulative => {
                     self.acknowledge_up_to(slot, id, sink);
                     self.acknowledge_queue(id, sink)
@@ -80,7 +95,10 @@ impl Engine {
         if subscription == 0 {
             return Ok(Holder::Nobody);
         }
-        let slot = self.slot_of(session, subscription)?;
+        let slot = match self.attached(session, subscription)? {
+            Attached::Slot(slot) => slot,
+            Attached::Pattern(pattern) => return Ok(Holder::Pattern(pattern)),
+        };
         Ok(match self.slots.get(slot).map(|s| &s.role) {
             Some(Role::Reader(_)) => Holder::Reader(slot),
             _ => Holder::Consumer(slot),
@@ -163,6 +181,18 @@ impl Engine {
         }
         self.totals.acknowledged += u64::from(open);
         Verdict { id, done: open, state: State::Acknowledged, due_ms: 0 }
+    }
+
+    fn not_done(&self, id: MessageId) -> Verdict {
+        let (state, due_ms) = self.state_of(id);
+        Verdict { id, done: false, state, due_ms }
+    }
+
+    /// Acknowledges everything up to an offset with an ephemeral subscription: that leaves no gap.
+    fn acknowledge_to(&mut self, slot: SlotId, offset: u64, sink: &mut dyn EventSink) {
+        if let Some(floor) = self.cursor(slot).map(Cursor::floor) {
+            self.acknowledge_offsets(slot, floor.min(offset), offset, sink);
+        }
     }
 
     /// Whether a subscription shares its place with others, or would.
@@ -267,14 +297,18 @@ impl Engine {
     fn take_out(&mut self, slot: SlotId, from: u64, to: u64) -> u64 {
         let Some(subscription) = self.slots.get_mut(slot) else { return 0 };
         let Role::Reader(reader) = &mut subscription.role else { return 0 };
+        let pattern = subscription.pattern;
+        let mut account = self.patterns.get_mut(pattern);
         let (mut ended, mut bytes) = (0, 0);
         while let Some((&offset, _)) = reader.out.range(from..=to).next() {
             if let Some(out) = reader.take_out(offset) {
                 (ended, bytes) = (ended + 1, bytes + out.bytes);
+                account.iter_mut().for_each(|account| account.released(&out));
             }
         }
         subscription.in_flight -= ended;
         subscription.bytes_in_flight -= bytes;
+        self.wake_next(pattern);
         u64::from(ended)
     }
 
@@ -294,6 +328,10 @@ impl Engine {
         for &id in ids {
             verdicts.push(match holder {
                 Holder::Reader(slot) => self.reject_topic(slot, id),
+                Holder::Pattern(pattern) => match self.reader_for(pattern, id) {
+                    Some(slot) => self.reject_topic(slot, id),
+                    None => self.not_done(id),
+                },
                 _ => self.reject_queue(id, requeue, sink),
             });
         }
@@ -338,6 +376,10 @@ impl Engine {
             let foreign = match holder {
                 Holder::Reader(slot) => {
                     self.slots.get(slot).is_none_or(|s| s.destination != destination.id)
+                }
+                Holder::Pattern(pattern) => {
+                    let account = self.patterns.all.get(&pattern);
+                    account.is_none_or(|account| !account.slots.contains_key(&destination.id))
                 }
                 _ => !destination.kind.is_queue(),
             };

@@ -1,18 +1,18 @@
 //! Subscribing, unsubscribing, and what happens when a subscriber goes away.
 
-use std::collections::VecDeque;
-
 use crate::base::command::{Answer, Outgoing, StartAt, Subscribe};
 use crate::base::destination::Kind;
 use crate::base::error::{ClientError, Code};
 use crate::base::event::{Event, EventSink};
 use crate::base::id::{DestinationId, SessionId};
 use crate::base::limits;
+use crate::base::pattern::Pattern;
 
 use super::Engine;
 use super::cursor::Cursor;
 use super::deliver::await_turn;
 use super::messages::SlotId;
+use super::patterns::Attached;
 use super::subscription::{Reader, Role, Source, Subscription};
 
 impl Engine {
@@ -24,6 +24,9 @@ impl Engine {
         sink: &mut dyn EventSink,
     ) -> Result<Answer, ClientError> {
         self.check_wish(session, wish)?;
+        if let Some(pattern) = Pattern::parse(&wish.destination)? {
+            return self.subscribe_pattern(session, wish, pattern);
+        }
         let id = match (self.find_destination(&wish.destination), refuse_new) {
             (Ok(id), _) => id,
             (Err(error), Some(code)) if error.code == Code::DestinationNotFound => {
@@ -47,26 +50,12 @@ impl Engine {
             let next = source.place(&mut self.durables).map_or(0, |(_, reading)| reading.next);
             (Role::Reader(Reader::new(source)), next)
         };
-        let ack_timeout_ms = match wish.ack_timeout_ms {
-            0 => self.config.ack_timeout_ms,
-            ms => ms,
-        };
-        let slot = self.slots.insert(Subscription {
-            session,
-            number: wish.subscription,
-            destination: id,
-            credit: wish.credit,
-            ack_timeout_ms,
-            in_flight: 0,
-            bytes_in_flight: 0,
-            deadlines: VecDeque::new(),
-            timer: None,
-            waiting: false,
-            paused: self.sessions.get(&session.0).is_some_and(|session| session.paused),
-            role,
-        });
+        let paused = self.sessions.get(&session.0).is_some_and(|session| session.paused);
+        let (number, ack_timeout_ms) = (wish.subscription, self.ack_timeout(wish));
+        let new = Subscription::new(session, number, id, wish.credit, ack_timeout_ms, role);
+        let slot = self.slots.insert(Subscription { paused, ..new });
         if let Some(session) = self.sessions.get_mut(&session.0) {
-            session.subscriptions.insert(wish.subscription, slot);
+            session.subscriptions.insert(wish.subscription, Attached::Slot(slot));
         }
         if let Some(durable) = self.durable_of(slot).and_then(|n| self.durables.get_mut(&n)) {
             durable.members.push_back(slot);
@@ -81,6 +70,13 @@ impl Engine {
         }
         self.activate(id);
         Ok(Answer::Subscribed { next_offset })
+    }
+
+    pub(super) fn ack_timeout(&self, wish: &Subscribe) -> u64 {
+        match wish.ack_timeout_ms {
+            0 => self.config.ack_timeout_ms,
+            ms => ms,
+        }
     }
 
     fn check_wish(&self, session: SessionId, wish: &Subscribe) -> Result<(), ClientError> {
@@ -193,7 +189,16 @@ impl Engine {
         delete: bool,
         sink: &mut dyn EventSink,
     ) -> Result<Answer, ClientError> {
-        let slot = self.slot_of(session, number)?;
+        let slot = match self.attached(session, number)? {
+            Attached::Slot(slot) => slot,
+            Attached::Pattern(pattern) => {
+                if let Some(session) = self.sessions.get_mut(&session.0) {
+                    session.subscriptions.remove(&number);
+                }
+                self.end_pattern(pattern);
+                return Ok(Answer::Done);
+            }
+        };
         let durable = self.durable_of(slot);
         let members = durable.and_then(|n| self.durables.get(&n)).map_or(0, |d| d.members.len());
         if delete && members > 1 {
@@ -215,7 +220,12 @@ impl Engine {
         Ok(Answer::Done)
     }
 
-    pub(super) fn slot_of(&self, session: SessionId, number: u32) -> Result<SlotId, ClientError> {
+    /// What a session's number stands for.
+    pub(super) fn attached(
+        &self,
+        session: SessionId,
+        number: u32,
+    ) -> Result<Attached, ClientError> {
         self.sessions
             .get(&session.0)
             .and_then(|session| session.subscriptions.get(&number).copied())
@@ -256,12 +266,15 @@ impl Engine {
             self.lease_timers.remove(&(timer, slot));
         }
         let deadlines: Vec<_> = subscription.deadlines.drain(..).collect();
+        let pattern = subscription.pattern;
         let mut held = 0;
         if let Role::Reader(reader) = &mut subscription.role {
             let out = std::mem::take(&mut reader.out);
             held = out.len() as u64;
             if let Some(durable) = reader.durable().and_then(|n| self.durables.get_mut(&n)) {
                 durable.leave(slot, out);
+            } else {
+                self.leave_pattern(pattern, id, slot, &out);
             }
         }
         if let Some(destination) = self.destinations.get_mut(id) {
@@ -284,8 +297,15 @@ impl Engine {
     pub fn pause(&mut self, session: SessionId, paused: bool) {
         let Some(session) = self.sessions.get_mut(&session.0) else { return };
         session.paused = paused;
-        let slots: Vec<SlotId> = session.subscriptions.values().copied().collect();
-        for slot in slots {
+        let all: Vec<Attached> = session.subscriptions.values().copied().collect();
+        for attached in all {
+            let slot = match attached {
+                Attached::Slot(slot) => slot,
+                Attached::Pattern(pattern) => {
+                    self.pause_pattern(pattern, paused);
+                    continue;
+                }
+            };
             let Some(subscription) = self.slots.get_mut(slot) else { continue };
             subscription.paused = paused;
             let id = subscription.destination;
@@ -311,10 +331,15 @@ impl Engine {
         for slot in slots {
             let Some(subscription) = self.slots.get(slot) else { continue };
             let (session, number) = (subscription.session, subscription.number);
-            if let Some(session) = self.sessions.get_mut(&session.0) {
+            // One with a pattern goes on with its other topics.
+            let whole = subscription.pattern.is_none();
+            if let Some(session) = self.sessions.get_mut(&session.0).filter(|_| whole) {
                 session.subscriptions.remove(&number);
             }
             self.detach(slot);
+            if !whole {
+                continue;
+            }
             let reason = ClientError::new(Code::DestinationNotFound, "the destination was deleted");
             self.send(session, Outgoing::Ended { subscription: number, reason });
         }

@@ -7,6 +7,7 @@ use crate::base::time::Now;
 use super::Engine;
 use super::destination::Destination;
 use super::messages::SlotId;
+use super::patterns::Attached;
 use super::subscription::Role;
 use super::topic::Kept;
 
@@ -275,8 +276,11 @@ impl Engine {
     /// Ends a session: what was out with it goes back, and its temporary queues go.
     pub fn close_session(&mut self, id: SessionId, sink: &mut dyn EventSink) {
         if let Some(session) = self.sessions.remove(&id.0) {
-            for slot in session.subscriptions.into_values() {
-                self.detach(slot);
+            for attached in session.subscriptions.into_values() {
+                match attached {
+                    Attached::Slot(slot) => self.detach(slot),
+                    Attached::Pattern(pattern) => self.end_pattern(pattern),
+                }
             }
             for temporary in session.temporary {
                 self.delete(temporary, sink);

@@ -112,7 +112,7 @@ impl Engine {
             }
             bytes += below.content.len();
             next_offset = below.offset + 1;
-            messages.push(below.clone().fetched());
+            messages.push(below.clone().fetched(&destination.name));
         }
         if self.shown.all_of_topic {
             // What was in a damaged part of the store at its end is passed over.
@@ -122,7 +122,10 @@ impl Engine {
             let Some(sequence) = topic.sequence_at(next_offset) else { break };
             if let Some(entry) = self.messages.get(sequence) {
                 bytes += entry.content.len();
-                messages.push(Ahead::of(entry, self.id_of(sequence, entry.id_due_ms)).fetched());
+                messages.push(
+                    Ahead::of(entry, self.id_of(sequence, entry.id_due_ms))
+                        .fetched(&destination.name),
+                );
             }
             next_offset += 1;
         }
@@ -165,6 +168,8 @@ impl Engine {
             in_flight += destination.in_flight;
         }
         let t = &self.totals;
+        let patterns = self.patterns.all.len();
+        let subscriptions = self.slots.len() - self.patterns.topics() + patterns;
         vec![
             ("messages", self.messages()),
             ("messages_in_memory", self.messages.len()),
@@ -173,7 +178,8 @@ impl Engine {
             ("in_flight", in_flight),
             ("destinations", self.names.len() as u64),
             ("sessions", self.sessions.len() as u64),
-            ("subscriptions", self.slots.len() as u64),
+            ("subscriptions", subscriptions as u64),
+            ("patterns", patterns as u64),
             ("durable_subscriptions", self.durables.len() as u64),
             ("dedup_ids", self.dedup.active_len() as u64),
             ("message_memory_bytes", self.memory_bytes),
@@ -187,6 +193,7 @@ impl Engine {
             ("fired_total", t.fired),
             ("put_back_total", t.put_back),
             ("gaps_refused_total", t.gaps_refused),
+            ("pattern_topics_left_out_total", self.patterns.left_out),
             ("delivered_total", t.delivered),
             ("redelivered_total", t.redelivered),
             ("acknowledged_total", t.acknowledged),

@@ -29,9 +29,11 @@ mod frozen;
 mod inbox;
 mod inspect;
 mod messages;
+mod patterns;
 mod publish;
 mod queue;
 mod recur;
+mod readers;
 mod restore;
 mod schedule;
 mod small;
@@ -61,6 +63,7 @@ use destination::Destination;
 use destinations::Destinations;
 use freeze::Freezing;
 use messages::{Messages, NumberMap, Outcomes, SlotId, Tombs};
+use patterns::{Attached, Patterns};
 use small::Small;
 use subscription::{Durable, Slots};
 use thaw::{Found, Portions, Shown};
@@ -75,7 +78,7 @@ pub use frozen::{Frozen, Row, TopicChunk};
 /// A connected session: its subscriptions and what waits to go out to it.
 #[derive(Debug, Default)]
 struct Session {
-    subscriptions: BTreeMap<u32, SlotId>,
+    subscriptions: BTreeMap<u32, Attached>,
     /// The temporary queues it owns.
     temporary: Vec<DestinationId>,
     out: Vec<Outgoing>,
@@ -133,6 +136,7 @@ pub struct Engine {
     durables: BTreeMap<u32, Durable>,
     durable_names: BTreeMap<(DestinationId, Box<str>), u32>,
     slots: Slots,
+    patterns: Patterns,
     sessions: NumberMap<u64, Session>,
     /// Sessions with something to go out.
     dirty: Vec<SessionId>,
@@ -198,6 +202,7 @@ impl Engine {
             durables: BTreeMap::new(),
             durable_names: BTreeMap::new(),
             slots: Slots::default(),
+            patterns: Patterns::default(),
             sessions: NumberMap::default(),
             dirty: Vec::new(),
             active: VecDeque::new(),

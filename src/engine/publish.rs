@@ -223,6 +223,7 @@ impl Engine {
         self.check_new_destinations(1, self.small_base_for(name))?;
         let id = DestinationId(self.destinations.next());
         self.emit(&Event::DestinationCreated { destination: id, name }, sink);
+        self.attach_new_topic(id);
         Ok(id)
     }
 

@@ -114,8 +114,10 @@ pub(super) struct Subscription {
     pub(super) deadlines: VecDeque<Deadline>,
     /// The engine timer that stands for the front of `deadlines`, ms.
     pub(super) timer: Option<u64>,
-    /// It stands in its queue's list of waiting consumers.
+    /// It stands in its queue's list of waiting consumers, or in the line of its pattern.
     pub(super) waiting: bool,
+    /// The subscription with a pattern that it is a part of.
+    pub(super) pattern: Option<u32>,
     /// Its session is handed no deliveries for now.
     pub(super) paused: bool,
     pub(super) role: Role,
@@ -245,6 +247,31 @@ impl Reader {
 }
 
 impl Subscription {
+    pub(super) fn new(
+        session: SessionId,
+        number: u32,
+        destination: DestinationId,
+        credit: u32,
+        ack_timeout_ms: u64,
+        role: Role,
+    ) -> Self {
+        Self {
+            session,
+            number,
+            destination,
+            credit,
+            ack_timeout_ms,
+            in_flight: 0,
+            bytes_in_flight: 0,
+            deadlines: VecDeque::new(),
+            timer: None,
+            waiting: false,
+            pattern: None,
+            paused: false,
+            role,
+        }
+    }
+
     /// Room for one more message in flight.
     pub(super) fn has_credit(&self) -> bool {
         !self.paused

@@ -60,9 +60,11 @@ impl Ahead {
     }
 
     /// As an answer to a fetch.
-    pub(super) fn fetched(self) -> Delivery {
+    pub(super) fn fetched(self, topic: &Arc<str>) -> Delivery {
         Delivery {
             subscription: 0,
+            by_pattern: false,
+            destination: topic.clone(),
             id: self.id,
             due_ms: self.due_ms,
             attempt: 1,

@@ -395,6 +395,8 @@ impl Inner {
         let message = &self.messages[&id];
         Delivery {
             subscription,
+            by_pattern: false,
+            destination: message.destination.clone(),
             id,
             due_ms: message.due_ms,
             attempt: message.attempts,

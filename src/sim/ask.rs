@@ -6,10 +6,10 @@ use bytes::Bytes;
 use crate::base::command::{Command, StartAt, Subscribe};
 use crate::base::id::MessageId;
 use crate::base::message::{Delay, Message as Content, MessageBatch};
-use crate::sim::model::{Due, Message, Sure};
+use crate::sim::model::{Due, Message, Reader, Sure};
 use crate::sim::swarm::Op;
 use crate::sim::transact::AskedPart;
-use crate::sim::world::{DESTINATIONS, Sub, World, Wrong};
+use crate::sim::world::{DESTINATIONS, INBOX, PATTERN, Sub, TOPICS, World, Wrong};
 
 const DURABLES: [&str; 2] = ["one", "two"];
 
@@ -89,7 +89,7 @@ impl World {
                 self.submit(client, Asked::List, list);
             }
             Op::Fetch => {
-                let destination = 2 + self.content.below(2) as usize;
+                let destination = 2 + self.content.below(3) as usize;
                 let name = name(destination);
                 let offset = 1 + self.content.below(20);
                 let fetch = Command::Fetch { destination: name, offset, limit: 50 };
@@ -305,10 +305,14 @@ impl World {
         for number in touched {
             let Some(message) = self.model.messages.get_mut(&number) else { continue };
             message.lease = None;
+            if message.destination == INBOX {
+                self.user_read.insert(number);
+            }
             if message.queue {
                 message.acknowledged = message.acknowledged.max(Sure::Maybe);
             } else if let Some(reader) = &reader {
                 self.model.read.entry((reader.clone(), number)).or_insert(Sure::Maybe);
+                self.model.out.remove(&(reader.clone(), number));
             }
         }
         let gone = |(sub, number): &(u32, u64)| {
@@ -330,6 +334,9 @@ impl World {
             message.lease = None;
             message.condemned |= !requeue;
         }
+        if let Some(reader) = self.reader(client, subscription) {
+            self.model.out.remove(&(reader, number));
+        }
         self.clients[client].unacked.retain(|own| *own != (subscription, number));
         let command = Command::Reject { subscription, ids, requeue };
         self.submit(client, Asked::Reject(vec![number]), command);
@@ -349,12 +356,21 @@ impl World {
             destination,
             dead,
             durable,
+            shared: durable.is_some() && destination != INBOX && self.content.coin(),
+            pattern: durable.is_none() && TOPICS.contains(&destination) && self.content.percent(40),
             ack_timeout_ms: match ack_timeout_ms {
                 0 => self.swarm.config.ack_timeout_ms,
                 ms => ms,
             },
         };
-        let start = *self.content.pick(&[StartAt::Earliest, StartAt::Latest, StartAt::Offset(3)]);
+        let starts = [StartAt::Earliest, StartAt::Latest, StartAt::Offset(3), StartAt::Unread];
+        let start = *self.content.pick(&starts);
+        if (destination, durable, start) == (INBOX, None, StartAt::Unread) {
+            // What the user has acknowledged does not come to a later session.
+            let reader = Reader::Of(self.clients[client].number, sub.number);
+            let read = self.user_read_surely.iter().map(|own| ((reader.clone(), *own), Sure::Yes));
+            self.model.read.extend(read);
+        }
         self.subscribe_as(client, sub, credit, start);
     }
 
@@ -363,7 +379,11 @@ impl World {
         own.next_sub += 1;
         own.subs.push(sub.clone());
         let text = DESTINATIONS[sub.destination].0;
-        let destination = if sub.dead { format!("/dlq{text}") } else { text.into() };
+        let destination = match &sub {
+            Sub { dead: true, .. } => format!("/dlq{text}"),
+            Sub { pattern: true, .. } => PATTERN.into(),
+            _ => text.into(),
+        };
         let wish = Subscribe {
             subscription: sub.number,
             destination: destination.into(),
@@ -371,7 +391,7 @@ impl World {
             ack_timeout_ms: sub.ack_timeout_ms,
             durable: Bytes::from(sub.durable.unwrap_or_default()),
             start,
-            shared: false,
+            shared: sub.shared,
         };
         self.submit(client, Asked::Subscribe(sub), Command::Subscribe(wish));
     }
@@ -386,8 +406,9 @@ impl World {
         if delete && let Some(name) = sub.durable {
             // Its readings begin anew, or may.
             self.durables.remove(&(sub.destination, name));
-            let reader = crate::sim::model::Reader::Durable(sub.destination, name);
+            let reader = Reader::Durable(sub.destination, name);
             self.model.read.retain(|(own, _), _| *own != reader);
+            self.model.out.retain(|(own, _), _| *own != reader);
         }
         let session = own.number;
         own.unacked.retain(|(number, _)| *number != sub.number);
@@ -432,6 +453,9 @@ impl World {
         }
         self.dedups.retain(|(own, _), _| *own != destination);
         self.durables.retain(|(own, _), _| *own != destination);
+        if destination == INBOX {
+            self.user_read_surely.clear();
+        }
         self.model.forget_destination(destination);
         let command = Command::DeleteDestination { name: name(destination) };
         self.submit(client, Asked::Delete(sure), command);

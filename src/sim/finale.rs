@@ -6,7 +6,7 @@ use crate::base::command::{Answer, Command, Outgoing, StartAt};
 use crate::sim::ask::{Asked, name};
 use crate::sim::hear::number_of;
 use crate::sim::model::Sure;
-use crate::sim::world::{DESTINATIONS, Sub, World, Wrong};
+use crate::sim::world::{DESTINATIONS, Sub, TOPICS, World, Wrong};
 
 const HOUR_MS: u64 = 3_600_000;
 const DAY_MS: u64 = 24 * HOUR_MS;
@@ -49,6 +49,18 @@ impl World {
                 }
             }
         }
+        // And all topics at once, from the oldest on.
+        self.by_pattern.clear();
+        let sub = Sub {
+            number: self.clients[0].next_sub,
+            destination: TOPICS.start,
+            dead: false,
+            durable: None,
+            shared: false,
+            pattern: true,
+            ack_timeout_ms: HOUR_MS,
+        };
+        self.subscribe_as(0, sub, 10_000, StartAt::Earliest);
         // A stop is measured by the wall: what it stepped back meanwhile comes so much later.
         let end = self.times.elapsed_ms
             + LATEST_MS
@@ -90,7 +102,15 @@ impl World {
 
     fn drain_from(&mut self, destination: usize, dead: bool, durable: Option<&'static str>) {
         let number = self.clients[0].next_sub;
-        let sub = Sub { number, destination, dead, durable, ack_timeout_ms: HOUR_MS };
+        let sub = Sub {
+            number,
+            destination,
+            dead,
+            durable,
+            shared: false,
+            pattern: false,
+            ack_timeout_ms: HOUR_MS,
+        };
         self.subscribe_as(0, sub, 10_000, StartAt::Latest);
     }
 
@@ -123,6 +143,10 @@ impl World {
                         self.model.messages.get(&number).is_some_and(|m| m.expires_ms.is_some());
                     if !there.insert(number) {
                         return Err(format!("once_in_a_topic: {number} is there twice"));
+                    }
+                    let by_pattern = TOPICS.contains(&destination) && !expires;
+                    if by_pattern && !self.by_pattern.contains(&number) {
+                        return Err(format!("no_loss_of_acked: {number} never came by a pattern"));
                     }
                     for ((_, reader), (begins, seen)) in
                         self.durables.iter().filter(|((own, _), _)| *own == destination)

@@ -8,7 +8,7 @@ use crate::base::limits;
 use crate::sim::ask::Asked;
 use crate::sim::model::{Delivered, Message, Reader, Sure};
 use crate::sim::swarm::Op;
-use crate::sim::world::{DESTINATIONS, World, Wrong};
+use crate::sim::world::{DESTINATIONS, INBOX, TOPICS, World, Wrong};
 
 impl World {
     /// One thing that came out to a session.
@@ -58,10 +58,17 @@ impl World {
         let Some(sub) = subs.iter().find(|sub| sub.number == delivery.subscription).cloned() else {
             return Ok(());
         };
+        let name = &*delivery.destination;
+        let mut named = (0..).zip(DESTINATIONS);
+        let destination = match named.find(|(_, (own, _))| *own == name) {
+            Some((own, _)) if sub.pattern && TOPICS.contains(&own) => own,
+            _ if sub.pattern => return Err(format!("no_ghost: {name} came by a pattern")),
+            _ => sub.destination,
+        };
         let to = Delivered {
             session,
             reader,
-            destination: sub.destination,
+            destination,
             dead: sub.dead,
             ack_timeout_ms: sub.ack_timeout_ms,
             delivery,
@@ -71,6 +78,9 @@ impl World {
         }
         self.model.delivered(number, &to, self.times)?;
         let number = number.unwrap_or_default();
+        if sub.pattern {
+            self.by_pattern.insert(number);
+        }
         self.clients[client].unacked.push((sub.number, number));
         if let Some(name) = sub.durable
             && let Some((_, seen)) = self.durables.get_mut(&(sub.destination, name))
@@ -148,7 +158,10 @@ impl World {
             }
             (Asked::Subscribe(sub), Answer::Subscribed { next_offset }) => {
                 if let Some(name) = sub.durable {
-                    let begins = || (next_offset, std::collections::BTreeSet::new());
+                    // What the user of an inbox has acknowledged need not come to a device.
+                    let inbox = sub.destination == INBOX;
+                    let seen = if inbox { self.user_read.clone() } else { Default::default() };
+                    let begins = || (next_offset, seen);
                     self.durables.entry((sub.destination, name)).or_insert_with(begins);
                 }
             }
@@ -288,6 +301,9 @@ impl World {
         let Some(message) = self.settled(number) else { return };
         if !message.queue {
             if let Some(reader) = reader.filter(|_| verdict.done) {
+                if message.destination == INBOX {
+                    self.user_read_surely.insert(number);
+                }
                 self.model.read.insert((reader.clone(), number), Sure::Yes);
             }
             return;

@@ -133,9 +133,14 @@ pub struct Model {
     pub groups: BTreeMap<u64, Group>,
     /// What readers of topics acknowledged.
     pub read: BTreeMap<(Reader, u64), Sure>,
+    /// What is out with readers that have a name: with one of those that share it.
+    pub out: BTreeMap<(Reader, u64), Lease>,
     /// First deliveries so far: the last key of a session, destination and priority, in this life.
     order: BTreeMap<(u64, usize, u8), (u64, u64)>,
+    /// The same for topics: the last offset of a subscription and a destination.
+    offsets: BTreeMap<(u64, u32, usize), u64>,
     clocks_agree: bool,
+    offsets_last: bool,
     /// Life of the shard: one more with each start.
     pub life: u64,
     /// Failed deliveries after which a message is dead.
@@ -159,11 +164,23 @@ pub struct Delivered<'a> {
     pub delivery: &'a Delivery,
 }
 
+impl Delivered<'_> {
+    /// How long nobody else gets it.
+    fn lease(&self, now: Times) -> Lease {
+        Lease {
+            session: self.session,
+            subscription: self.delivery.subscription,
+            until_ms: now.elapsed_ms + self.ack_timeout_ms.saturating_sub(1),
+        }
+    }
+}
+
 impl Model {
-    /// One that knows of nothing. `clocks_agree`: nobody sets a clock in this world.
+    /// One that knows of nothing. `clocks_agree`: nobody sets a clock in this world; `offsets_last`: nobody
+    /// deletes a destination.
     #[must_use]
-    pub fn new(max_failures: u32, clocks_agree: bool) -> Self {
-        Self { max_failures, clocks_agree, ..Self::default() }
+    pub fn new(max_failures: u32, clocks_agree: bool, offsets_last: bool) -> Self {
+        Self { max_failures, clocks_agree, offsets_last, ..Self::default() }
     }
 
     /// A plain message was sent.
@@ -299,13 +316,24 @@ impl Model {
         } else if self.read.get(&(to.reader.clone(), number)) == Some(&Sure::Yes) {
             return tell("acked_stays_acked");
         }
+        if self.offsets_last && !message.queue && to.delivery.attempt == 1 {
+            let place = (to.session, to.delivery.subscription, to.destination);
+            let offset = to.delivery.offset;
+            if self.offsets.insert(place, offset).is_some_and(|before| before >= offset) {
+                return tell("in_order, of a topic");
+            }
+        }
+        if let Reader::Durable(..) = to.reader {
+            let lease = self.out.get(&(to.reader.clone(), number));
+            if lease.is_some_and(|lease| now.elapsed_ms + now.ahead_ms < lease.until_ms) {
+                return tell("one_lease_at_a_time, of those that share a subscription");
+            }
+            let lease = to.lease(now);
+            self.out.insert((to.reader.clone(), number), lease);
+        }
         if message.queue && !to.dead {
             message.last = (to.delivery.attempt, self.life);
-            message.lease = Some(Lease {
-                session: to.session,
-                subscription: to.delivery.subscription,
-                until_ms: now.elapsed_ms + to.ack_timeout_ms.saturating_sub(1),
-            });
+            message.lease = Some(to.lease(now));
         }
         message.deliveries += 1;
         // What was asked and not answered was not done.
@@ -323,12 +351,14 @@ impl Model {
         for message in self.messages.values_mut() {
             message.lease = message.lease.take().filter(|lease| !over(lease));
         }
+        self.out.retain(|_, lease| !over(lease));
     }
 
     /// The shard starts again: nobody has anything, nothing is ordered against what was before.
     pub fn new_life(&mut self) {
         self.life += 1;
         self.order.clear();
+        self.offsets.clear();
         self.end_leases(|_| true);
     }
 
@@ -337,6 +367,7 @@ impl Model {
         self.order.retain(|(_, own, _), _| *own != destination);
         let messages = &self.messages;
         self.read.retain(|(_, number), _| messages[number].destination != destination);
+        self.out.retain(|(_, number), _| messages[number].destination != destination);
     }
 
     /// Messages that must be there still, or come: nobody was told otherwise.

@@ -32,8 +32,18 @@ const REST: Duration = Duration::from_millis(100);
 const DAY_MS: u64 = 24 * 3_600_000;
 
 /// Destinations, and whether each message goes to one consumer.
-pub(super) const DESTINATIONS: [(&str, bool); 4] =
-    [("/queue/a", true), ("/queue/b", true), ("/topic/t", false), ("/topic/u", false)];
+pub(super) const DESTINATIONS: [(&str, bool); 5] = [
+    ("/queue/a", true),
+    ("/queue/b", true),
+    ("/topic/t", false),
+    ("/topic/u", false),
+    ("/user/u/queue/i", false),
+];
+/// The inbox stands last.
+pub(super) const INBOX: usize = 4;
+/// The topics, and a pattern that takes them.
+pub(super) const TOPICS: std::ops::Range<usize> = 2..4;
+pub(super) const PATTERN: &str = "/topic/*";
 
 /// What came out, in the order it came out, with the session it came to.
 pub(super) type Log = Arc<Mutex<Vec<(u64, Outgoing)>>>;
@@ -63,6 +73,9 @@ pub(super) struct Sub {
     pub(super) destination: usize,
     pub(super) dead: bool,
     pub(super) durable: Option<&'static str>,
+    pub(super) shared: bool,
+    /// It is to all topics; `destination` is one of them.
+    pub(super) pattern: bool,
     pub(super) ack_timeout_ms: u64,
 }
 
@@ -102,6 +115,11 @@ pub struct World {
     pub(super) dedups: BTreeMap<(usize, u64), Vec<(u64, u64)>>,
     /// Readers with a name: first offset, and what they have seen.
     pub(super) durables: BTreeMap<(usize, &'static str), (u64, std::collections::BTreeSet<u64>)>,
+    /// What the user of the inbox acknowledged, by whatever session; and of that what is sure.
+    pub(super) user_read: std::collections::BTreeSet<u64>,
+    pub(super) user_read_surely: std::collections::BTreeSet<u64>,
+    /// What came by a pattern in the finale.
+    pub(super) by_pattern: std::collections::BTreeSet<u64>,
     /// Messages of a destination may grow too old, or too many.
     pub(super) limited: [bool; DESTINATIONS.len()],
     /// A disk fault is on its way.
@@ -133,7 +151,7 @@ impl World {
             times,
             drift_ppm: if swarm.has(Op::ClockStep) { drift_ppm } else { 0 },
             drifted_ns: 0,
-            model: Model::new(max_failures, !swarm.has(Op::ClockStep)),
+            model: Model::new(max_failures, !swarm.has(Op::ClockStep), !swarm.has(Op::Delete)),
             schedules: Schedules::default(),
             shard: None,
             clients: Vec::new(),
@@ -144,6 +162,9 @@ impl World {
             next_client: 1,
             dedups: BTreeMap::new(),
             durables: BTreeMap::new(),
+            by_pattern: std::collections::BTreeSet::new(),
+            user_read: std::collections::BTreeSet::new(),
+            user_read_surely: std::collections::BTreeSet::new(),
             limited: [false; DESTINATIONS.len()],
             armed: None,
             small_disk: false,

@@ -121,16 +121,20 @@ async fn fields_without_meaning_are_malformed() {
         let head = Out::new().text("/queue/a").u32(1).u8(flags).u8(4).u8(delay_kind).i64(0);
         head.u32(content.len() as u32).bytes(&content).0
     };
-    let start = |start: u8, offset: u64| {
-        let out = Out::new().u32(1).u32(1).u64(0).u8(start).u64(offset);
+    let subscribe = |start: u8, offset: u64, flags: u8| {
+        let out = Out::new().u32(1).u32(1).u64(0).u8(start).u64(offset).u8(flags);
         out.text("/topic/a").text("").0
     };
+    let start = |start: u8, offset: u64| subscribe(start, offset, 0);
     let cases = [
         (26, message(4, 1)),
         (26, message(128, 1)),
         (26, message(0, 4)),
         (26, message(0, 255)),
-        (10, start(3, 0)),
+        (10, start(4, 0)),
+        (10, start(3, 1)),
+        (10, subscribe(0, 0, 2)),
+        (10, subscribe(0, 0, 0x81)),
         (10, start(0, 1)),
         (10, start(1, 1)),
         (11, Out::new().u32(1).u8(2).0),

@@ -11,5 +11,6 @@ mod library;
 mod life;
 mod order;
 mod rig;
+mod subscriptions;
 mod values;
 mod words;

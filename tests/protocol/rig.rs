@@ -369,6 +369,14 @@ impl Peer {
         }
     }
 
+    /// The next push of whatever kind.
+    pub(crate) async fn any_push(&mut self) -> Frame {
+        match self.pushes.is_empty() {
+            true => self.next().await.expect("a push before the end"),
+            false => self.pushes.remove(0),
+        }
+    }
+
     /// Deliveries that came already.
     pub(crate) fn waiting_deliveries(&mut self) -> usize {
         for push in self.pushes.extract_if(.., |push| push.kind == 100) {

@@ -161,7 +161,12 @@ async fn names_that_are_not_legal_are_refused_everywhere() {
         b"/queue",
         b"/queue/",
         b"/Queue/a",
-        b"/user/u/queue/x",
+        b"/user/u/x/queue",
+        b"/user/u/queue/",
+        b"/temp-queue/",
+        b"/queue/*",
+        b"/topic/>.a",
+        b"/dlq/queue/a.#",
         b"/queue//a",
         b"/queue/a/",
         b"/queue/a b",
@@ -198,7 +203,7 @@ async fn names_that_are_not_legal_are_refused_everywhere() {
         }
     }
     for name in
-        ["/queue/a", "/topic/ü/✓", "/dlq/queue/a", "/queue/../..", "/queue/*", "/queue/\u{202e}"]
+        ["/queue/a", "/topic/ü/✓", "/dlq/queue/a", "/queue/../..", "/queue/*a", "/queue/\u{202e}"]
     {
         peer.ask(4, &Out::new().text(name).0).await.unwrap();
     }
@@ -280,7 +285,7 @@ async fn wishes_that_cannot_be_met_are_refused() {
     let server = Server::start().await;
     let mut peer = server.greet().await;
     let durable = |name: &str, to: &str| {
-        let out = Out::new().u32(9).u32(1).u64(0).u8(0).u64(0).text(to);
+        let out = Out::new().u32(9).u32(1).u64(0).u8(0).u64(0).u8(0).text(to);
         out.text(name).0
     };
     let wish = |number, credit, timeout| subscribe_body(number, b"/queue/a", credit, timeout);

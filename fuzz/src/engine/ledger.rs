@@ -66,7 +66,10 @@ impl Ledger {
                 let line = self.alive(id);
                 (line.due_ms, line.clock, line.reached) = (due_ms, clock, false);
             }
-            Event::Cancelled { id, .. } | Event::Acknowledged { id } | Event::Expired { id } => {
+            Event::Cancelled { id, .. }
+            | Event::Acknowledged { id }
+            | Event::Expired { id }
+            | Event::GivenUp { id } => {
                 self.alive(id).ended = true;
             }
             Event::Dead { id, destination } => self.alive(id).destination = destination,

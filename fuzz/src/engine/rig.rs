@@ -95,6 +95,7 @@ impl Rig {
         self.store.serve(&mut self.engine, limit);
         let fired = self.engine.fire(self.now, limit);
         self.engine.run_schedules(None, &mut sink);
+        self.engine.delete_ownerless(&mut sink);
         let mut asked = BTreeMap::new();
         for work in work {
             match work {
@@ -193,7 +194,8 @@ impl Rig {
     pub(super) fn finish(mut self) {
         self.check_replay();
         self.check_counters();
-        let last = self.ledger.last_due_ms().max(self.now.engine_ms);
+        // What was put back because its clock lagged waits for a day more, at most.
+        let last = self.ledger.last_due_ms().max(self.now.engine_ms) + 24 * 3_600_000;
         self.now = Now::all(last);
         for _ in 0..DRAIN_STEPS {
             self.step(Vec::new(), limits::FIRE_PER_STEP_MAX);
@@ -222,7 +224,8 @@ impl Rig {
         self.engine.take_outgoing(|_, batch| {
             for outgoing in batch {
                 if let Outgoing::Answer { answer: Answer::Statuses(statuses), .. } = outgoing {
-                    for status in statuses {
+                    // What was given up where there are no dead letters is over.
+                    for status in statuses.iter().filter(|s| !s.destination.is_empty()) {
                         *found.entry(status.state).or_insert(0) += 1;
                     }
                 }

@@ -29,6 +29,7 @@ pub(super) fn check(engine: &Engine, below: &SimStore) {
     counters(engine, below);
     small_state(engine);
     groups(engine);
+    patterns(engine);
     for (id, destination) in
         engine.destinations.iter().map(|destination| (destination.id, destination))
     {
@@ -40,7 +41,8 @@ pub(super) fn check(engine: &Engine, below: &SimStore) {
             let waits = destination.waiting.iter().filter(|other| *other == slot).count();
             let consumer = matches!(subscription.role, Role::Consumer);
             let has_credit = consumer && subscription.has_credit();
-            assert_eq!((waits, subscription.waiting), (usize::from(has_credit), has_credit));
+            let waiting = subscription.waiting && subscription.pattern.is_none();
+            assert_eq!((waits, waiting), (usize::from(has_credit), has_credit));
             leases(engine, *slot, subscription);
             if !destination.active && !destination.control.paused {
                 nothing_waits_for(engine, id, subscription);
@@ -197,6 +199,37 @@ fn groups(engine: &Engine) {
     assert_eq!(owned, owners, "temporary queues and their owners");
 }
 
+/// What is out under a pattern is what is out with its readers; who waits for credit stands in line, and nobody
+/// stands there while there is any.
+fn patterns(engine: &Engine) {
+    let mut topics = 0;
+    for (number, account) in &engine.patterns.all {
+        topics += account.slots.len();
+        let (mut out, mut bytes, mut waiting) = (Vec::new(), 0, 0);
+        for (id, slot) in &account.slots {
+            let subscription = engine.slots.get(*slot).expect("a topic without a reader");
+            assert_eq!((subscription.destination, subscription.pattern), (*id, Some(*number)));
+            let Role::Reader(reader) = &subscription.role else { panic!("a consumer") };
+            out.extend(reader.out.keys().map(|offset| (*slot, *offset)));
+            bytes += reader.out.values().map(|out| out.bytes).sum::<usize>();
+            waiting += usize::from(subscription.waiting);
+        }
+        let mut told: Vec<_> = account.out.values().copied().collect();
+        told.sort_unstable();
+        out.sort_unstable();
+        assert_eq!((told, account.bytes_in_flight), (out, bytes));
+        assert_eq!(account.line.len(), waiting);
+        let woken = account.slots.iter().any(|(id, _)| {
+            engine.destination(*id).is_some_and(|d| d.active)
+                || engine.wants.iter().any(
+                    |want| matches!(want, Want::Topic { destination, .. } if destination == id),
+                )
+        });
+        assert!(account.line.is_empty() || !account.has_credit() || woken, "nobody wakes the line");
+    }
+    assert_eq!(topics, engine.patterns.topics());
+}
+
 /// Whether the next message has expired, and passing over it would leave one gap too many.
 fn expired_gap_too_many(engine: &Engine, reader: &Reader, destination: &Destination) -> bool {
     let (cursor, reading) = place(engine, reader);
@@ -213,7 +246,8 @@ fn nothing_waits_for(engine: &Engine, id: DestinationId, subscription: &Subscrip
     let reads = |want: &Want| match *want {
         Want::Lane { destination, .. } | Want::Topic { destination, .. } => destination == id,
     };
-    if !subscription.has_credit() || engine.wants.iter().any(reads) {
+    let in_line = subscription.pattern.is_some() && subscription.waiting;
+    if !subscription.has_credit() || in_line || engine.wants.iter().any(reads) {
         return;
     }
     match &subscription.role {

@@ -8,6 +8,7 @@ mod inbox;
 mod invariants;
 mod layers;
 mod looks;
+mod patterns;
 mod queue;
 mod random;
 mod recur;

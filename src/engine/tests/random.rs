@@ -60,6 +60,12 @@ enum Op {
         start: StartAt,
         shared: bool,
     },
+    /// To all topics, of which there is one.
+    Pattern {
+        session: bool,
+        credit: u32,
+        start: StartAt,
+    },
     Unsubscribe {
         at: usize,
         delete: bool,
@@ -133,6 +139,8 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(session, topic, name, credit, start, shared)| {
                 Op::Durable { session, topic, name, credit, start, shared }
             }),
+        2 => (any::<bool>(), 1u32..5, start())
+            .prop_map(|(session, credit, start)| Op::Pattern { session, credit, start }),
         1 => (0usize..100, proptest::bool::weighted(0.3))
             .prop_map(|(at, delete)| Op::Unsubscribe { at, delete }),
         1 => any::<bool>().prop_map(Op::Vanish),
@@ -330,6 +338,13 @@ impl Walk {
                 let reader = Some(Reader::Durable(DURABLES[name], TOPICS[topic]));
                 let wish = Subscribe { start, durable, shared, ..wish };
                 self.subscribe(session(first), wish, reader);
+            }
+            Op::Pattern { session: first, credit, start } => {
+                let number = self.take_number();
+                let wish = subscribe_for(number, "/topic/*", credit, 1_000);
+                let Command::Subscribe(wish) = wish else { unreachable!() };
+                let reader = Reader::Ephemeral(session(first), number, TOPICS[0]);
+                self.subscribe(session(first), Subscribe { start, ..wish }, Some(reader));
             }
             Op::Unsubscribe { at, delete } => {
                 let all = &self.ledger.subscriptions;

@@ -89,7 +89,9 @@ impl Output {
                     self.end_deliveries();
                 }
                 self.deliveries
-                    .get_or_insert_with(|| DeliverFrame::begin(&mut self.bytes))
+                    .get_or_insert_with(|| {
+                        DeliverFrame::begin(&mut self.bytes, delivery.by_pattern)
+                    })
                     .push(&mut self.bytes, delivery);
             }
             Outgoing::Answer { tag, answer } => {

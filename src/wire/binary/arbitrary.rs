@@ -183,6 +183,8 @@ pub(super) fn delivery() -> impl Strategy<Value = Delivery> {
     (id(), any::<(u32, u64, u32, u64, u8)>(), vec(any::<u8>(), 0..40)).prop_map(
         |(id, (subscription, due_ms, attempt, offset, priority), content)| Delivery {
             subscription,
+            by_pattern: false,
+            destination: "".into(),
             id,
             due_ms,
             attempt,

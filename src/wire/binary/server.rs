@@ -1,7 +1,9 @@
 //! What a server sends: pushes, and the frames of a server as a client reads them.
 
 use super::answer::{Reply, decode_answer, decode_status};
-use super::delivery::{DELIVERY_BYTES_MIN, decode_delivery, put_delivery};
+use super::delivery::{
+    DELIVERY_BYTES_MIN, NAMED_BYTES_MIN, decode_delivery, decode_named, put_delivery, put_named,
+};
 use super::fields::{BodyError, Fields, put_count, put_error, read_many};
 use super::frame::{Frame, HEADER_BYTES, begin_frame, finish_frame};
 use super::request_type::RequestType;
@@ -19,11 +21,13 @@ pub enum PushType {
     Ended = 101,
     /// The server closes the connection after this.
     Goodbye = 102,
+    /// Messages for subscriptions with a pattern, with their destinations.
+    DeliverNamed = 103,
 }
 
 impl PushType {
     /// Every push type, in order of number.
-    pub const ALL: [Self; 3] = [Self::Deliver, Self::Ended, Self::Goodbye];
+    pub const ALL: [Self; 4] = [Self::Deliver, Self::Ended, Self::Goodbye, Self::DeliverNamed];
 
     /// The number on the wire.
     #[must_use]
@@ -38,6 +42,7 @@ impl PushType {
             Self::Deliver => "deliver",
             Self::Ended => "ended",
             Self::Goodbye => "goodbye",
+            Self::DeliverNamed => "deliver named",
         }
     }
 }
@@ -48,30 +53,40 @@ impl PushType {
 pub struct DeliverFrame {
     start: usize,
     count: usize,
+    /// Each message says its destination.
+    named: bool,
 }
 
 impl DeliverFrame {
-    /// Begins a frame at the end of `out`.
+    /// Begins a frame at the end of `out`. `named`: each message says its destination, as those of
+    /// subscriptions with a pattern do.
     #[must_use]
-    pub fn begin(out: &mut Vec<u8>) -> Self {
-        let start = begin_frame(out, PushType::Deliver.number(), 0);
+    pub fn begin(out: &mut Vec<u8>, named: bool) -> Self {
+        let push = if named { PushType::DeliverNamed } else { PushType::Deliver };
+        let start = begin_frame(out, push.number(), 0);
         put_count(out, 0);
-        Self { start, count: 0 }
+        Self { start, count: 0, named }
     }
 
     /// Appends one message.
     pub fn push(&mut self, out: &mut Vec<u8>, delivery: &Delivery) {
-        put_delivery(out, delivery);
+        if self.named {
+            put_named(out, delivery);
+        } else {
+            put_delivery(out, delivery);
+        }
         self.count += 1;
     }
 
-    /// Whether `delivery` still belongs into this frame: the frame stays within
+    /// Whether `delivery` still belongs into this frame: it is like those before, and the frame stays within
     /// [`limits::DELIVER_FRAME_BYTES`], or is empty.
     #[must_use]
     pub fn has_room(&self, out: &[u8], delivery: &Delivery) -> bool {
         let filled = out.len() - self.start;
-        let wanted = filled + DELIVERY_BYTES_MIN + delivery.content.len();
-        self.count == 0 || wanted <= limits::DELIVER_FRAME_BYTES
+        let name = if self.named { 2 + delivery.destination.len() } else { 0 };
+        let wanted = filled + name + DELIVERY_BYTES_MIN + delivery.content.len();
+        let fits = self.count == 0 || wanted <= limits::DELIVER_FRAME_BYTES;
+        fits && self.named == delivery.by_pattern
     }
 
     /// Completes the frame.
@@ -142,11 +157,15 @@ impl ServerFrame {
                 let count = body.count(DELIVERY_BYTES_MIN)?;
                 Self::Deliver(read_many(body, count, decode_delivery)?)
             }
+            Some(PushType::DeliverNamed) => {
+                let count = body.count(NAMED_BYTES_MIN)?;
+                Self::Deliver(read_many(body, count, decode_named)?)
+            }
             Some(PushType::Ended) => {
                 Self::Ended { subscription: body.u32()?, reason: body.client_error()? }
             }
             Some(PushType::Goodbye) => Self::Goodbye(body.client_error()?),
-            None if number > PushType::Goodbye.number() => return Ok(Self::Unknown),
+            None if number > PushType::DeliverNamed.number() => return Ok(Self::Unknown),
             // An error about a frame whose type the server does not know, or could not read.
             None => {
                 if !decode_status(body)? {

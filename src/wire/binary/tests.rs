@@ -86,11 +86,16 @@ proptest! {
     #[test]
     fn pushes_round_trip_and_every_cut_is_an_error(
         deliveries in vec(delivery(), 1..9),
+        names in proptest::option::of(vec(text(), 9)),
         error in error(),
         subscription: u32,
     ) {
+        let mut deliveries = deliveries;
+        for (delivery, name) in deliveries.iter_mut().zip(names.into_iter().flatten()) {
+            (delivery.by_pattern, delivery.destination) = (true, name);
+        }
         let mut bytes = Vec::new();
-        let mut deliver = DeliverFrame::begin(&mut bytes);
+        let mut deliver = DeliverFrame::begin(&mut bytes, deliveries[0].by_pattern);
         for delivery in &deliveries {
             deliver.push(&mut bytes, delivery);
         }
@@ -303,6 +308,8 @@ fn an_answer_of_the_wrong_kind_is_an_internal_error() {
 fn a_frame_of_deliveries_is_full_at_its_size_and_takes_one_large_message() {
     let delivery = |len: usize| Delivery {
         subscription: 1,
+        by_pattern: false,
+        destination: "".into(),
         id: MessageId::new(1, 0, 1),
         due_ms: 1,
         attempt: 1,
@@ -311,12 +318,14 @@ fn a_frame_of_deliveries_is_full_at_its_size_and_takes_one_large_message() {
         content: vec![0; len].into(),
     };
     let mut bytes = Vec::new();
-    let mut frame = DeliverFrame::begin(&mut bytes);
+    let mut frame = DeliverFrame::begin(&mut bytes, false);
     assert!(frame.has_room(&bytes, &delivery(limits::CONTENT_BYTES_MAX)));
     frame.push(&mut bytes, &delivery(0));
     let left = limits::DELIVER_FRAME_BYTES - bytes.len() - (bytes.len() - HEADER_BYTES - 4);
     assert!(frame.has_room(&bytes, &delivery(left)));
     assert!(!frame.has_room(&bytes, &delivery(left + 1)));
+    let named = Delivery { by_pattern: true, destination: "/topic/a".into(), ..delivery(0) };
+    assert!(!frame.has_room(&bytes, &named), "it says its destination");
 }
 
 #[test]
@@ -327,7 +336,7 @@ fn pushes_and_errors_of_a_later_version_do_no_harm() {
         body: Bytes::from_static(body),
         at: 0,
     };
-    assert_eq!(ServerFrame::decode(frame(103, &[1, 2])), Ok(ServerFrame::Unknown));
+    assert_eq!(ServerFrame::decode(frame(104, &[1, 2])), Ok(ServerFrame::Unknown));
     let goodbye = ServerFrame::decode(frame(102, &[0x03, 0xe7, 0, 1, b'x'])).unwrap();
     let ServerFrame::Goodbye(error) = goodbye else { panic!("not a goodbye") };
     assert_eq!((error.code, &error.message[..]), (Code::Internal, "x (error 999)"));
