@@ -46,7 +46,8 @@ pub fn next(cron: &Cron, after_ms: u64) -> Result<u64, ClientError> {
     let after = after.ok_or_else(|| bad("the calendar ends before".into()))?.to_zoned(zone);
     let last_year = i32::from(after.year()) + YEARS_AHEAD;
     let found = parsed.find_next_occurrence(&Bounded { at: after, last_year }, false);
-    let at_ms = found.ok().and_then(|found| u64::try_from(found.at.timestamp().as_millisecond()).ok());
+    let at_ms =
+        found.ok().and_then(|found| u64::try_from(found.at.timestamp().as_millisecond()).ok());
     at_ms
         .filter(|at_ms| *at_ms > after_ms)
         .ok_or_else(|| bad(format!("the cron expression `{expression}` never comes")))
@@ -178,7 +179,9 @@ mod tests {
         for never in ["0 0 30 2 *", "0 0 31 4,6,9,11 *", "0 0 0 30 FEB ?"] {
             assert!(why(never, "").contains("never comes"), "{never}");
         }
-        for bad in ["", "* * * *", "61 * * * *", "* * * * * * *", "a b c d e", "0 9 * * é", "@often"] {
+        for bad in
+            ["", "* * * *", "61 * * * *", "* * * * * * *", "a b c d e", "0 9 * * é", "@often"]
+        {
             assert!(why(bad, "").contains("is not"), "{bad}: {}", why(bad, ""));
         }
         for zone in ["Mars/Olympus", "../../etc/passwd", "+25:00", "\0"] {
