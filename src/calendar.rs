@@ -190,12 +190,14 @@ mod tests {
         next(&cron("* * * * *", ""), u64::MAX).unwrap_err();
     }
 
+    const FIELD: &str = "[*]|[*]/[0-9]{1,2}|[0-9]{1,2}(-[0-9]{1,2})?|L|[0-7]#[0-6L]|1?5W";
+
     proptest! {
         /// Goal: no text panics or comes early. Method: random texts of the letters that expressions have.
         #[test]
         fn any_text_is_a_rule_or_an_error(
             text in "[0-9*/,#LW?+@A-Z -]{0,24}",
-            fields in proptest::collection::vec("[*]|[*]/[0-9]{1,2}|[0-9]{1,2}(-[0-9]{1,2})?|L|[0-7]#[0-6L]|1?5W", 5..7),
+            fields in proptest::collection::vec(FIELD, 5..7),
             after_ms in 0u64..300_000_000_000_000,
         ) {
             for text in [text, fields.join(" ")] {

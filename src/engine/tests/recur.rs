@@ -537,7 +537,8 @@ enum Op {
 
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
-        3 => (1u64..100, 0u32..4, proptest::option::of(0u64..5_000)).prop_map(|(period_s, times, delay)| Op::Every { period_s, times, delay }),
+        3 => (1u64..100, 0u32..4, proptest::option::of(0u64..5_000))
+            .prop_map(|(period_s, times, delay)| Op::Every { period_s, times, delay }),
         2 => (1u64..30, 0u32..4).prop_map(|(minutes, repeat)| Op::Cron { minutes, repeat }),
         2 => (0usize..50).prop_map(Op::Cancel),
         2 => (0usize..50, 0u64..200_000).prop_map(|(at, ms)| Op::Reschedule(at, ms)),
