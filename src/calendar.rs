@@ -46,7 +46,8 @@ pub fn next(cron: &Cron, after_ms: u64) -> Result<u64, ClientError> {
     let after = after.ok_or_else(|| bad("the calendar ends before".into()))?.to_zoned(zone);
     let last_year = i32::from(after.year()) + YEARS_AHEAD;
     let found = parsed.find_next_occurrence(&Bounded { at: after, last_year }, false);
-    let at_ms = found.ok().and_then(|found| u64::try_from(found.at.timestamp().as_millisecond()).ok());
+    let at_ms =
+        found.ok().and_then(|found| u64::try_from(found.at.timestamp().as_millisecond()).ok());
     at_ms
         .filter(|at_ms| *at_ms > after_ms)
         .ok_or_else(|| bad(format!("the cron expression `{expression}` never comes")))
@@ -178,7 +179,9 @@ mod tests {
         for never in ["0 0 30 2 *", "0 0 31 4,6,9,11 *", "0 0 0 30 FEB ?"] {
             assert!(why(never, "").contains("never comes"), "{never}");
         }
-        for bad in ["", "* * * *", "61 * * * *", "* * * * * * *", "a b c d e", "0 9 * * é", "@often"] {
+        for bad in
+            ["", "* * * *", "61 * * * *", "* * * * * * *", "a b c d e", "0 9 * * é", "@often"]
+        {
             assert!(why(bad, "").contains("is not"), "{bad}: {}", why(bad, ""));
         }
         for zone in ["Mars/Olympus", "../../etc/passwd", "+25:00", "\0"] {
@@ -187,12 +190,14 @@ mod tests {
         next(&cron("* * * * *", ""), u64::MAX).unwrap_err();
     }
 
+    const FIELD: &str = "[*]|[*]/[0-9]{1,2}|[0-9]{1,2}(-[0-9]{1,2})?|L|[0-7]#[0-6L]|1?5W";
+
     proptest! {
         /// Goal: no text panics or comes early. Method: random texts of the letters that expressions have.
         #[test]
         fn any_text_is_a_rule_or_an_error(
             text in "[0-9*/,#LW?+@A-Z -]{0,24}",
-            fields in proptest::collection::vec("[*]|[*]/[0-9]{1,2}|[0-9]{1,2}(-[0-9]{1,2})?|L|[0-7]#[0-6L]|1?5W", 5..7),
+            fields in proptest::collection::vec(FIELD, 5..7),
             after_ms in 0u64..300_000_000_000_000,
         ) {
             for text in [text, fields.join(" ")] {

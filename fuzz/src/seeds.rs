@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use postdate::base::command::{
-    Answer, Command, Delivery, DestinationInfo, Part, PartDone, Produced, Purged, SchedulePage, StartAt, Status, Subscribe, Verdict,
+    Answer, Command, Delivery, DestinationInfo, Part, PartDone, Produced, Purged, SchedulePage,
+    StartAt, Status, Subscribe, Verdict,
 };
 use postdate::base::destination::Kind;
 use postdate::base::error::{ClientError, Code};

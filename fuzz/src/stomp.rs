@@ -153,8 +153,17 @@ fn delivery(subscription: u32, n: u64) -> Delivery {
     let message = Message::new("body").with_header("a", "1:2");
     message.content.encode(&mut content).expect("a good message");
     let content = content.into();
-    let due_ms = 1_700_000_000_000;
-    Delivery { subscription, id: id(n), due_ms, attempt: 1, offset: 0, priority: 4, content }
+    Delivery {
+        subscription,
+        id: id(n),
+        due_ms: 1_700_000_000_000,
+        attempt: 1,
+        offset: n,
+        priority: 4,
+        by_pattern: n % 2 == 0,
+        destination: "/topic/a.b".into(),
+        content,
+    }
 }
 
 /// A stream of every client frame, in a version.

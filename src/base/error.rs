@@ -78,7 +78,7 @@ codes! {
     /// A delay level outside 1..=18.
     BadLevel = 32, "bad-level", "use a delay level from 1 to 18";
     /// A rule of a recurring schedule that has no meaning, never comes, or is beyond its limits.
-    BadSchedule = 33, "bad-schedule", "use a period of 1 s to 40 days, or a cron expression of 5 or 6 fields and an IANA time zone";
+    BadSchedule = 33, "bad-schedule", "use a period of 1 s to 40 days, or a cron expression and an IANA time zone";
     /// An id that is not a message id.
     BadId = 40, "bad-id", "use the 26-character id that publish answered with";
     /// No such subscription in this session.

@@ -151,7 +151,9 @@ impl Publish {
         message.content.body = if body == "-" { read_body()? } else { body.as_bytes().to_vec() };
         let client = self.server.connect("publish").await?;
         let (produced, due) = match self.rule() {
-            Some(rule) => (client.repeat(&self.destination, rule, message).await?, "recurring, due"),
+            Some(rule) => {
+                (client.repeat(&self.destination, rule, message).await?, "recurring, due")
+            }
             None => (client.send(&self.destination, message).await?, "due"),
         };
         let due_ms = produced.id.due_ms();

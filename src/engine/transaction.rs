@@ -67,7 +67,8 @@ impl Engine {
                 }
             };
             if let Err(error) = judged {
-                let messages: usize = parts.iter().filter_map(Part::batch).map(|b| b.1.count()).sum();
+                let messages: usize =
+                    parts.iter().filter_map(Part::batch).map(|b| b.1.count()).sum();
                 self.totals.refused += messages as u64;
                 return Err(of_part(number, error));
             }

@@ -279,7 +279,8 @@ impl World {
         if own.touched || own.cancelled != Sure::No || own.accepted != Sure::Yes {
             return Ok(());
         }
-        let tell = |what: &str| Err(format!("{what}: schedule {number}: {told:?}, {own:?} at {now:?}"));
+        let tell =
+            |what: &str| Err(format!("{what}: schedule {number}: {told:?}, {own:?} at {now:?}"));
         let ended = own.times != 0 && matches!(told.state, State::Ended | State::Gone);
         if !ended && (told.state != State::Scheduled || !told.recurring) {
             return tell("schedules_stay");

@@ -30,8 +30,8 @@ const FLOORS: &[(&str, u8, &[&str])] = &[
 ];
 
 const NOT_SIM: &[&str] = &[
-    "base", "calendar", "env", "codec", "wheel", "journal", "store", "engine", "shard", "wire", "front",
-    "client", "cli",
+    "base", "calendar", "env", "codec", "wheel", "journal", "store", "engine", "shard", "wire",
+    "front", "client", "cli",
 ];
 
 /// Where the edges of the system are: async and the world's ways are theirs.

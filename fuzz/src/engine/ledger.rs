@@ -58,7 +58,10 @@ impl Ledger {
                     let copy = MessageId::new(due_ms, 0, first.sequence() + number);
                     let clock = ClockKind::Mono;
                     let line = Line { destination, due_ms, clock, reached: false, ended: false };
-                    assert!(self.lines.insert(copy, line).is_none(), "the id {copy} was used twice");
+                    assert!(
+                        self.lines.insert(copy, line).is_none(),
+                        "the id {copy} was used twice"
+                    );
                     self.ids.push(copy);
                 }
             }

@@ -273,10 +273,12 @@ fn a_schedule_is_cancelled_and_moved_as_a_message() {
             let Answer::Verdicts(verdicts) = rig.ask(command) else { panic!() };
             verdicts[0]
         };
-        let reschedule =
-            |delay| Command::Reschedule { items: vec![(id, Delay::After(delay))] };
+        let reschedule = |delay| Command::Reschedule { items: vec![(id, Delay::After(delay))] };
         let moved = at(&mut rig, 30_000, reschedule(45_000));
-        assert_eq!((moved.done, moved.state, moved.due_ms), (true, State::Scheduled, START + 75_000));
+        assert_eq!(
+            (moved.done, moved.state, moved.due_ms),
+            (true, State::Scheduled, START + 75_000)
+        );
         rig.now = Now::all(START + 74_999);
         rig.step(vec![]);
         assert!(rig.copies().is_empty());
@@ -317,10 +319,7 @@ fn a_schedule_is_listed_among_the_others() {
         };
         let Answer::Scheduled(page) = rig.look(list) else { panic!() };
         let told: Vec<_> = page.entries.iter().map(|s| (s.id, s.recurring, s.due_ms)).collect();
-        assert_eq!(
-            told,
-            [(message, false, START + 30_000), (schedule, true, START + MINUTE)]
-        );
+        assert_eq!(told, [(message, false, START + 30_000), (schedule, true, START + MINUTE)]);
         assert_eq!(rig.stat("scheduled"), 2);
         rig.flush();
     }
@@ -538,7 +537,8 @@ enum Op {
 
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
-        3 => (1u64..100, 0u32..4, proptest::option::of(0u64..5_000)).prop_map(|(period_s, times, delay)| Op::Every { period_s, times, delay }),
+        3 => (1u64..100, 0u32..4, proptest::option::of(0u64..5_000))
+            .prop_map(|(period_s, times, delay)| Op::Every { period_s, times, delay }),
         2 => (1u64..30, 0u32..4).prop_map(|(minutes, repeat)| Op::Cron { minutes, repeat }),
         2 => (0usize..50).prop_map(Op::Cancel),
         2 => (0usize..50, 0u64..200_000).prop_map(|(at, ms)| Op::Reschedule(at, ms)),

@@ -143,7 +143,11 @@ fn one_bad_part_refuses_all() {
     let two = vec![publish("/queue/o1", &[one("x")]), publish("/queue/o2", &[one("x")])];
     rig.refuses([with(two[0].clone()), two].concat(), Code::TooManyDestinations, "part 6");
     rig.refuse_new = Some(Code::DiskFull);
-    rig.refuses(vec![publish("/queue/in", &[one("x")]), acknowledge(1, &ids)], Code::DiskFull, "part 1");
+    rig.refuses(
+        vec![publish("/queue/in", &[one("x")]), acknowledge(1, &ids)],
+        Code::DiskFull,
+        "part 1",
+    );
     // Who publishes nothing is not refused.
     let done = rig.transact(vec![acknowledge(1, &ids)]).unwrap();
     assert!(verdicts(&done[0])[0].done);

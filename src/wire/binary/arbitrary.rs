@@ -67,8 +67,7 @@ pub(super) fn batch() -> impl Strategy<Value = MessageBatch> {
 
 pub(super) fn rule() -> impl Strategy<Value = Rule> {
     let then = any::<(u64, u64, u32)>();
-    let then =
-        then.prop_map(|(delay_ms, period_ms, repeat)| Then { delay_ms, period_ms, repeat });
+    let then = then.prop_map(|(delay_ms, period_ms, repeat)| Then { delay_ms, period_ms, repeat });
     prop_oneof![
         any::<(u64, u32)>().prop_map(|(period_ms, times)| Rule::Every { period_ms, times }),
         ("[0-9*/ ]{0,12}", "[A-Za-z/é]{0,12}", any::<u32>(), proptest::option::of(then)).prop_map(
@@ -83,8 +82,11 @@ pub(super) fn part() -> impl Strategy<Value = Part> {
         (any::<(u32, bool)>(), ids()).prop_map(|((subscription, cumulative), ids)| {
             Part::Acknowledge { subscription, ids, cumulative }
         }),
-        (any::<(u32, bool)>(), ids())
-            .prop_map(|((subscription, requeue), ids)| Part::Reject { subscription, ids, requeue }),
+        (any::<(u32, bool)>(), ids()).prop_map(|((subscription, requeue), ids)| Part::Reject {
+            subscription,
+            ids,
+            requeue
+        }),
     ]
 }
 
@@ -102,8 +104,11 @@ pub(super) fn command() -> impl Strategy<Value = Command> {
     ];
     prop_oneof![
         (name(), batch()).prop_map(|(destination, batch)| Command::Produce { destination, batch }),
-        (name(), rule(), batch())
-            .prop_map(|(destination, rule, batch)| Command::Repeat { destination, rule, batch }),
+        (name(), rule(), batch()).prop_map(|(destination, rule, batch)| Command::Repeat {
+            destination,
+            rule,
+            batch
+        }),
         vec(part(), 1..4).prop_map(|parts| Command::Transaction { parts }),
         ids().prop_map(|ids| Command::Query { ids }),
         ids().prop_map(|ids| Command::Cancel { ids }),
@@ -225,8 +230,12 @@ pub(super) fn info() -> impl Strategy<Value = DestinationInfo> {
 }
 
 fn verdict() -> impl Strategy<Value = Verdict> {
-    (id(), any::<bool>(), state(), any::<u64>())
-        .prop_map(|(id, done, state, due_ms)| Verdict { id, done, state, due_ms })
+    (id(), any::<bool>(), state(), any::<u64>()).prop_map(|(id, done, state, due_ms)| Verdict {
+        id,
+        done,
+        state,
+        due_ms,
+    })
 }
 
 /// An answer and a request type that may be answered so.

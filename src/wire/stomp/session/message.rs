@@ -43,7 +43,9 @@ pub(super) fn encode(
     if let Some(id) = &to.id {
         header("subscription", id, false, version, &mut out);
     }
-    header("destination", &to.destination, false, version, &mut out);
+    // Who subscribed to many is told which one it was.
+    let destination = if delivery.by_pattern { &*delivery.destination } else { &*to.destination };
+    header("destination", destination, false, version, &mut out);
     let line = |name: &str, value: &str, out: &mut Vec<u8>| {
         out.extend_from_slice(name.as_bytes());
         out.extend_from_slice(value.as_bytes());

@@ -180,6 +180,8 @@ fn delivery(subscription: u32, n: u64, attempt: u32) -> Delivery {
         attempt,
         offset: 0,
         priority: 4,
+        by_pattern: false,
+        destination: "/queue/somewhere".into(),
         content: content.into(),
     }
 }
@@ -496,8 +498,10 @@ fn a_message_says_what_it_is_in_every_version() {
         assert_eq!(again.get("redelivered"), Some("true"));
         let ack = again.get("ack").unwrap();
         assert!(ack.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-'));
-        rig.hear(Outgoing::Deliver(Delivery { offset: 12, ..delivery(number, 6, 1) }));
-        assert_eq!(rig.frame().get("offset"), Some("12"));
+        rig.hear(Outgoing::Deliver(Delivery { offset: 12, by_pattern: true, ..delivery(number, 6, 1) }));
+        let message = rig.frame();
+        assert_eq!(message.get("offset"), Some("12"));
+        assert_eq!(message.get("destination"), Some("/queue/somewhere"), "of a pattern, where it came from");
     }
 }
 
