@@ -89,6 +89,7 @@ impl Life {
             ack_timeout_ms: 0,
             durable: Bytes::new(),
             start: StartAt::Earliest,
+            shared: false,
         };
         self.ask(Command::Subscribe(wish)).map(drop)
     }

@@ -92,8 +92,7 @@ impl Serve {
         let http = http.map(|listen| Place::find("--http", listen, self.insecure)).transpose()?;
         let stomp = config.stomp_listen.as_ref();
         let stomp = stomp.map(|listen| Place::find("--stomp", listen, self.insecure)).transpose()?;
-        let listeners = 1 + usize::from(http.is_some()) + usize::from(stomp.is_some());
-        raise_open_files(config.max_connections.saturating_mul(listeners));
+        raise_open_files(config.max_connections);
 
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(config.front_threads())

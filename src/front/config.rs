@@ -2,15 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+
+use tokio::sync::Semaphore;
 
 use crate::base::limits;
 
 /// Settings of a listener. The defaults are those of [`limits`].
 #[derive(Clone)]
 pub struct FrontConfig {
-    /// Most connections at once; one more is told error 7 and closed.
+    /// Most connections at once, of all listeners with clones of the same configuration together; one
+    /// more is refused in the words of its protocol.
     pub max_connections: usize,
     /// Name and version of the server, as told in answer to hello; at most 65 535 bytes.
     pub server: String,
@@ -29,7 +32,13 @@ pub struct FrontConfig {
     /// For STOMP only: SHA-256 of each token, and the user it stands for. Without any, everybody may
     /// connect under any name.
     pub tokens: BTreeMap<[u8; 32], String>,
+    /// What [`Self::max_connections`] leaves.
+    pub places: Places,
 }
+
+/// Places for connections, shared by all clones.
+#[derive(Debug, Clone, Default)]
+pub struct Places(Arc<OnceLock<Arc<Semaphore>>>);
 
 /// Settings of HTTP, WebSocket and SockJS. The defaults are those of [`limits`].
 #[derive(Debug, Clone)]
@@ -76,7 +85,16 @@ impl FrontConfig {
             drain: Duration::from_millis(limits::DRAIN_MS),
             http: HttpConfig::default(),
             tokens: BTreeMap::new(),
+            places: Places::default(),
         }
+    }
+}
+
+impl FrontConfig {
+    /// The places for connections.
+    pub(super) fn places(&self) -> Arc<Semaphore> {
+        let places = || Arc::new(Semaphore::new(self.max_connections));
+        Arc::clone(self.places.0.get_or_init(places))
     }
 }
 

@@ -87,7 +87,7 @@ pub(crate) async fn serve_protocol(
     config: &FrontConfig,
     shutdown: impl Future<Output = ()>,
 ) {
-    let connections = Arc::new(Semaphore::new(config.max_connections));
+    let connections = config.places();
     let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
     let (stop, stopping) = watch::channel(false);
     let mut tasks = JoinSet::new();

@@ -21,7 +21,7 @@ use crate::base::command::Command;
 use crate::base::error::ClientError;
 use crate::shard::{Broker, Outbox};
 
-pub use config::{FrontConfig, HttpConfig};
+pub use config::{FrontConfig, HttpConfig, Places};
 pub(crate) use http::serve_http;
 pub use listen::{bind, serve};
 pub(crate) use stomp::{serve_stomp, stomp};

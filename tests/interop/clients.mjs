@@ -17,6 +17,10 @@ const legacy = require("stompjs");
 const SockJS = require("sockjs-client");
 const webstomp = require("webstomp-client");
 
+/** What is waited for; fails when the server says ERROR instead. */
+const unless = (error, wanted) =>
+  Promise.race([wanted, error.then((frame) => Promise.reject(new Error(`ERROR instead: ${frame.body ?? frame}`)))]);
+
 let count = 0;
 const unique = (what) => `${what}-${++count}`;
 
@@ -81,14 +85,14 @@ function modern(name, socket, versions) {
           const [id, done] = receipt();
           const content = body instanceof Uint8Array ? { binaryBody: body } : { body };
           client.publish({ destination, headers: { ...headers, receipt: id }, ...content });
-          return done;
+          return unless(error, done);
         },
         async subscribe(destination, headers) {
           const box = new Mailbox();
           const [id, done] = receipt();
           const take = (m) => box.put({ headers: m.headers, get body() { return m.body; }, bytes: m.binaryBody, own: m });
           const subscription = client.subscribe(destination, take, { ...headers, receipt: id });
-          await done;
+          await unless(error, done);
           return {
             next: (ms) => box.next(ms),
             quiet: (ms) => box.quiet(ms),
@@ -97,7 +101,7 @@ function modern(name, socket, versions) {
             async unsubscribe(headers) {
               const [id, done] = receipt();
               subscription.unsubscribe({ ...headers, receipt: id });
-              await done;
+              await unless(error, done);
             },
           };
         },
@@ -150,14 +154,14 @@ function classic(name, over, options) {
           // The one takes (destination, body, headers), the other the two last the other way round.
           if (options?.headersFirst) client.send(destination, all, body);
           else client.send(destination, body, all);
-          return done;
+          return unless(error, done);
         },
         async subscribe(destination, headers) {
           const box = new Mailbox();
           const [id, done] = receipt();
           const take = (m) => box.put({ headers: m.headers, body: m.body, own: m });
           const subscription = client.subscribe(destination, take, { ...headers, receipt: id });
-          await done;
+          await unless(error, done);
           return {
             next: (ms) => box.next(ms),
             quiet: (ms) => box.quiet(ms),

@@ -188,7 +188,7 @@ for (const client of clients(server)) {
 
     test("a frame that cannot be done is told why", async () => {
       const client_ = await client.connect({ login: "alice" });
-      client_.send("/queue/x", { delay: "soon" }, "never");
+      client_.send("/queue/x", { delay: "soon" }, "never").catch(() => {});
       const error = await client_.error;
       assert.equal(error.headers.message, "bad-delay");
       assert.match(error.body, /10s/);
