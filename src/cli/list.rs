@@ -10,7 +10,7 @@ use crate::client::ListQuery;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-JSON: {id, state, destination, due_ms, attempts, and recurring when it is a schedule}, one object a line
+JSON: {id, state, destination, due_ms, attempts}, one object a line; a schedule has recurring, too
 
 Examples:
   postdate list

@@ -112,6 +112,7 @@ fn every_verdict_has_its_word() {
         (State::Dead, "dead"),
         (State::Gone, "gone"),
         (State::Unknown, "unknown"),
+        (State::Ended, "ended"),
     ];
     assert_eq!(table.len(), State::ALL.len());
     for (state, expected) in table {

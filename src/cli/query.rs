@@ -13,7 +13,10 @@ use crate::cli::{Server, time};
 States: scheduled, ready, in flight, acknowledged, cancelled, expired, dead, gone (no longer
 remembered), unknown (never existed here).
 
-JSON: {id, state, destination, due_ms, attempts, and recurring when it is a schedule}
+A recurring schedule is scheduled until its last run, and then ended; due is its next run, and
+attempts are its runs so far.
+
+JSON: {id, state, destination, due_ms, attempts}; a schedule has recurring, too
 
 Examples:
   postdate query 01HF7YAYX80000000000000001

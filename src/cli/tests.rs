@@ -37,6 +37,8 @@ fn good_lines_are_taken() {
         "serve --config c.toml --data-dir d --listen 127.0.0.1:0 --json --insecure --log debug",
         "serve --print-config",
         "publish /queue/a body",
+        "publish /queue/a body --every 5m --times 3 --in 10s",
+        "publish /queue/a body --cron @daily --zone Europe/Berlin --times 3",
         "publish /queue/a - --in 10m --key k --header a=b --header c=d=e --priority 9",
         "publish /queue/a body --at 2026-12-24T18:00:00Z --expires 1h --dedup-id x",
         "publish /queue/a body --level 18 --server localhost:1 --json",

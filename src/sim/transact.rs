@@ -84,13 +84,9 @@ impl World {
                             }
                         }
                         AskedPart::Acknowledge(_, numbers) => {
+                            // Others may have acknowledged them, too.
                             for number in numbers {
-                                if let Some(message) = self.settled(number)
-                                    && message.asked == 0
-                                    && message.acknowledged == Sure::Maybe
-                                {
-                                    message.acknowledged = Sure::No;
-                                }
+                                self.settled(number);
                             }
                         }
                     }

@@ -267,6 +267,7 @@ pub(crate) struct Status {
     pub(crate) destination: String,
     pub(crate) due_ms: u64,
     pub(crate) attempts: u32,
+    pub(crate) recurring: u8,
 }
 
 impl Status {
@@ -277,6 +278,7 @@ impl Status {
             destination: body.text(),
             due_ms: body.u64(),
             attempts: body.u32(),
+            recurring: body.u8(),
         }
     }
 
