@@ -111,7 +111,7 @@ pub struct World {
     next_client: u64,
     /// Dedup ids used: who sent them, and when.
     pub(super) dedups: BTreeMap<(usize, u64), Vec<(u64, u64)>>,
-    /// Readers with a name: first offset, and what they have seen.
+    /// Readers with a name: first offset, and what need not come to them.
     pub(super) durables: BTreeMap<(usize, &'static str), (u64, std::collections::BTreeSet<u64>)>,
     /// What the user of the inbox acknowledged, by whatever session; and of that what is sure.
     pub(super) user_read: std::collections::BTreeSet<u64>,
