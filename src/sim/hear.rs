@@ -79,6 +79,9 @@ impl World {
             self.by_pattern.insert(number);
         }
         self.clients[client].unacked.push((sub.number, number));
+        if delivery.offset > 0 {
+            self.clients[client].got.push((sub.number, number));
+        }
         Ok(())
     }
 

@@ -87,6 +87,8 @@ pub(super) struct Client {
     pub(super) next_sub: u32,
     /// Delivered and not acknowledged: subscription, number of the message.
     pub(super) unacked: Vec<(u32, u64)>,
+    /// Everything that its subscriptions of topics were ever delivered.
+    pub(super) got: Vec<(u32, u64)>,
 }
 
 /// See the module.
@@ -453,8 +455,8 @@ impl World {
         let mailbox = Mailbox { session: number, log: self.log.clone(), stalled: stalled.clone() };
         if let Ok(session) = shard.broker().session(Box::new(mailbox)) {
             self.next_client += 1;
-            let (subs, unacked) = (Vec::new(), Vec::new());
-            self.clients.push(Client { number, session, stalled, subs, next_sub: 1, unacked });
+            let (subs, unacked, got) = (Vec::new(), Vec::new(), Vec::new());
+            self.clients.push(Client { number, session, stalled, subs, next_sub: 1, unacked, got });
         }
     }
 
