@@ -322,7 +322,10 @@ impl Driver {
     fn resumed(&mut self, number: u32, reply: Reply) {
         match reply {
             Reply::Answer(Answer::Subscribed { .. }) => {}
-            Reply::Answer(Answer::Failed(error)) if error.code == Code::SubscriptionBusy => {
+            // A durable subscription or a temporary queue that still belongs to the connection before.
+            Reply::Answer(Answer::Failed(error))
+                if matches!(error.code, Code::SubscriptionBusy | Code::NotYours) =>
+            {
                 self.busy.push(number);
                 self.busy_until.get_or_insert_with(|| Instant::now() + BUSY_WAIT);
             }

@@ -9,7 +9,7 @@ use crate::base::message::{Delay, Message as Content, MessageBatch};
 use crate::sim::model::{Due, Message, Reader, Sure};
 use crate::sim::swarm::Op;
 use crate::sim::transact::AskedPart;
-use crate::sim::world::{DESTINATIONS, INBOX, PATTERN, Sub, TOPICS, World, Wrong};
+use crate::sim::world::{Client, DESTINATIONS, INBOX, PATTERN, Sub, TOPICS, World, Wrong};
 
 const DURABLES: [&str; 2] = ["one", "two"];
 
@@ -296,7 +296,9 @@ impl World {
     ) -> Vec<MessageId> {
         let ids = self.about(numbers);
         let touched: Vec<u64> = if cumulative {
-            let mine = self.clients[client].unacked.iter().filter(|(sub, _)| *sub == subscription);
+            // On a topic also what it had rejected before.
+            let Client { unacked, got, .. } = &self.clients[client];
+            let mine = unacked.iter().chain(got).filter(|(sub, _)| *sub == subscription);
             mine.map(|(_, number)| *number).collect()
         } else {
             numbers.to_vec()

@@ -82,10 +82,8 @@ impl World {
             self.by_pattern.insert(number);
         }
         self.clients[client].unacked.push((sub.number, number));
-        if let Some(name) = sub.durable
-            && let Some((_, seen)) = self.durables.get_mut(&(sub.destination, name))
-        {
-            seen.insert(number);
+        if delivery.offset > 0 {
+            self.clients[client].got.push((sub.number, number));
         }
         Ok(())
     }
@@ -160,8 +158,8 @@ impl World {
                 if let Some(name) = sub.durable {
                     // What the user of an inbox has acknowledged need not come to a device.
                     let inbox = sub.destination == INBOX;
-                    let seen = if inbox { self.user_read.clone() } else { Default::default() };
-                    let begins = || (next_offset, seen);
+                    let excused = if inbox { self.user_read.clone() } else { Default::default() };
+                    let begins = || (next_offset, excused);
                     self.durables.entry((sub.destination, name)).or_insert_with(begins);
                 }
             }

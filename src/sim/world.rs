@@ -88,6 +88,8 @@ pub(super) struct Client {
     pub(super) next_sub: u32,
     /// Delivered and not acknowledged: subscription, number of the message.
     pub(super) unacked: Vec<(u32, u64)>,
+    /// Everything that its subscriptions of topics were ever delivered.
+    pub(super) got: Vec<(u32, u64)>,
 }
 
 /// See the module.
@@ -113,7 +115,7 @@ pub struct World {
     next_client: u64,
     /// Dedup ids used: who sent them, and when.
     pub(super) dedups: BTreeMap<(usize, u64), Vec<(u64, u64)>>,
-    /// Readers with a name: first offset, and what they have seen.
+    /// Readers with a name: first offset, and what need not come to them.
     pub(super) durables: BTreeMap<(usize, &'static str), (u64, std::collections::BTreeSet<u64>)>,
     /// What the user of the inbox acknowledged, by whatever session; and of that what is sure.
     pub(super) user_read: std::collections::BTreeSet<u64>,
@@ -456,8 +458,8 @@ impl World {
         let mailbox = Mailbox { session: number, log: self.log.clone(), stalled: stalled.clone() };
         if let Ok(session) = shard.broker().session(Box::new(mailbox)) {
             self.next_client += 1;
-            let (subs, unacked) = (Vec::new(), Vec::new());
-            self.clients.push(Client { number, session, stalled, subs, next_sub: 1, unacked });
+            let (subs, unacked, got) = (Vec::new(), Vec::new(), Vec::new());
+            self.clients.push(Client { number, session, stalled, subs, next_sub: 1, unacked, got });
         }
     }
 
