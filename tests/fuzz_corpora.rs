@@ -127,6 +127,11 @@ fn segment() {
 }
 
 #[test]
+fn stomp() {
+    replay("stomp", MUTATIONS);
+}
+
+#[test]
 fn the_seeds_are_as_they_are_made_and_get_through() {
     let write = std::env::var_os("POSTDATE_WRITE_SEEDS").is_some();
     for (name, file, bytes) in seeds() {

@@ -3,26 +3,25 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
-import { createRequire } from "node:module";
 import { after, before, describe, test } from "node:test";
 
 import { browse } from "./browser.mjs";
 import { serve } from "./server.mjs";
 
-const require = createRequire(import.meta.url);
+const script = (path) => new URL(`node_modules/${path}`, import.meta.url);
 const scripts = {
-  "/sockjs.js": require.resolve("sockjs-client/dist/sockjs.js"),
-  "/stomp.js": require.resolve("@stomp/stompjs/bundles/stomp.umd.js"),
-  "/webstomp.js": require.resolve("webstomp-client/dist/webstomp.js"),
+  "/sockjs.js": script("sockjs-client/dist/sockjs.js"),
+  "/stomp.js": script("@stomp/stompjs/bundles/stomp.umd.js"),
+  "/webstomp.js": script("webstomp-client/dist/webstomp.js"),
 };
 
 const server = await serve();
 // Pages come from another origin, as they do from a site of its own.
 const site = createServer((request, response) => {
-  const script = scripts[request.url];
-  response.setHeader("content-type", script ? "text/javascript" : "text/html");
+  const file = scripts[request.url];
+  response.setHeader("content-type", file ? "text/javascript" : "text/html");
   const tags = Object.keys(scripts).map((src) => `<script src="${src}"></script>`);
-  response.end(script ? readFileSync(script) : `<!doctype html><title>page</title>${tags.join("")}`);
+  response.end(file ? readFileSync(file) : `<!doctype html><title>page</title>${tags.join("")}`);
 });
 await new Promise((resolve) => site.listen(0, "127.0.0.1", resolve));
 after(async () => {

@@ -53,10 +53,10 @@ impl Session {
         let mode = match frame.get("ack") {
             None | Some("auto") => AckMode::Auto,
             Some("client") => AckMode::Cumulative,
-            Some("client-individual") if self.version > Version::V10 => AckMode::Individual,
+            Some("client-individual") => AckMode::Individual,
             Some(other) => {
                 let why = format!(
-                    "ack is {other:?}; it is auto, client or client-individual (since 1.1)"
+                    "ack is {other:?}; it is auto, client or client-individual"
                 );
                 return Err(ClientError::new(Code::BadHeader, why));
             }
