@@ -14,18 +14,19 @@ use crate::common::{
     segment_file, workload,
 };
 
-const QUARANTINE: &str = "/quarantine";
+pub(crate) const QUARANTINE: &str = "/quarantine";
 const BLOCK: u64 = FRAME_ALIGN as u64;
-const TRUNCATE: JournalOptions =
+pub(crate) const TRUNCATE: JournalOptions =
     JournalOptions { recovery: RecoveryPolicy::TruncateTail, ..ALWAYS };
-const SKIP: JournalOptions = JournalOptions { recovery: RecoveryPolicy::SkipDamaged, ..ALWAYS };
+pub(crate) const SKIP: JournalOptions =
+    JournalOptions { recovery: RecoveryPolicy::SkipDamaged, ..ALWAYS };
 
 /// Batches in each segment of [`sample`], one block each but the second, which has two.
 const PER_SEGMENT: u64 = 4;
 const SEGMENTS: u64 = 4;
 
 /// Segments 1..=4 with batches 1..=16, closed.
-fn sample() -> SimDisk {
+pub(crate) fn sample() -> SimDisk {
     let disk = SimDisk::new();
     let mut journal = open(&disk, ALWAYS).unwrap().journal;
     for number in 1..=SEGMENTS * PER_SEGMENT {
@@ -45,7 +46,7 @@ fn place(number: u64) -> (u64, u64) {
     (segment, BLOCK + [0, 1, 3, 4][index as usize] * BLOCK)
 }
 
-fn spoil(disk: &SimDisk, number: u64) {
+pub(crate) fn spoil(disk: &SimDisk, number: u64) {
     let (segment, offset) = place(number);
     disk.flip_bit(&segment_file(segment), offset + 100, 2);
 }
@@ -59,7 +60,11 @@ fn quarantined(disk: &SimDisk) -> Vec<String> {
 }
 
 /// Opens with a policy; then strictly, which must show the same; then goes on.
-fn open_and_check(disk: &SimDisk, options: JournalOptions, start: Start) -> (Vec<u64>, Recovered) {
+pub(crate) fn open_and_check(
+    disk: &SimDisk,
+    options: JournalOptions,
+    start: Start,
+) -> (Vec<u64>, Recovered) {
     let opened = open_at(disk, options, start).unwrap();
     let (numbers, recovered) = (opened.numbers(), opened.recovered);
     drop(opened.journal);
