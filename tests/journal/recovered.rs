@@ -68,6 +68,13 @@ fn forge(disk: &SimDisk, segment: u64, offset: u64, number: u64, durable_offset:
     file.write_at(frame, offset).unwrap();
 }
 
+fn write_header(disk: &SimDisk, header: SegmentHeader) {
+    let mut block = [0; FRAME_ALIGN];
+    header.encode(&mut block);
+    let file = disk.open(&segment_file(header.segment), OpenMode::Write).unwrap();
+    file.write_at(&block, 0).unwrap();
+}
+
 /// A segment of which there is nothing but a name.
 fn begin_empty(disk: &SimDisk, segment: u64) {
     let file = disk.open(&segment_file(segment), OpenMode::Write).unwrap();
@@ -292,10 +299,11 @@ fn what_was_lost_is_told_exactly() {
 }
 
 /// Goal: what stands behind a damaged place is only read if it can be of this segment. Method: the last
-/// batches of a segment damaged, and a frame forged whose number or whose end the next segment rules out.
+/// batches of a segment damaged, and a frame forged with the number of one of them, or whose number or
+/// whose end the next segment rules out.
 #[test]
 fn what_cannot_be_of_the_segment_is_not_read() {
-    for (number, offset) in [(9, 5 * BLOCK), (8, END)] {
+    for (number, offset) in [(7, 5 * BLOCK), (9, 5 * BLOCK), (8, END)] {
         let disk = sample();
         spoil(&disk, 7);
         spoil(&disk, 8);
@@ -306,6 +314,19 @@ fn what_cannot_be_of_the_segment_is_not_read() {
     }
 }
 
+/// Goal: the same where the damaged frame itself says where it ends. Method: a batch damaged in its payload; the
+/// next segment says that the one behind it has no place there, by its number or by its end.
+#[test]
+fn what_follows_a_claimed_end_must_be_of_the_segment_too() {
+    for (previous_end, first_frame, goes_on) in [(END, 8, 10), (5 * BLOCK, 9, 9)] {
+        let disk = sample();
+        spoil(&disk, 7);
+        write_header(&disk, SegmentHeader { segment: 3, previous: 2, previous_end, first_frame });
+        let numbers = open_at(&disk, SKIP, BEGINNING).unwrap().numbers();
+        assert_eq!(numbers, Vec::from_iter((1..=6).chain(goes_on..=16)), "{first_frame}");
+    }
+}
+
 /// Goal: a header that lies, with a valid checksum, stops every policy. Method: one that begins with another
 /// frame than the one that follows, where the segment before is whole.
 #[test]
@@ -313,11 +334,8 @@ fn a_header_that_contradicts_the_frames_stops_every_policy() {
     for options in [ALWAYS, SKIP, TRUNCATE] {
         for first_frame in [8, 10] {
             let disk = sample();
-            let mut block = [0; FRAME_ALIGN];
-            SegmentHeader { segment: 3, previous: 2, previous_end: END, first_frame }
-                .encode(&mut block);
-            let file = disk.open(&segment_file(3), OpenMode::Write).unwrap();
-            file.write_at(&block, 0).unwrap();
+            let header = SegmentHeader { segment: 3, previous: 2, previous_end: END, first_frame };
+            write_header(&disk, header);
             let before = disk.contents(&segment_file(3)).unwrap();
             let error = open_at(&disk, options, BEGINNING).map(|_| ()).unwrap_err();
             let JournalError::Corrupt { file, offset, .. } = error else { panic!("{error:?}") };
@@ -374,24 +392,19 @@ fn missing_segments_are_filled_up_to_a_bound() {
         append(journal.as_mut(), 1, 10).unwrap();
         drop(journal);
         let far = 2 + missing;
-        let mut block = [0; FRAME_ALIGN];
-        SegmentHeader {
+        let header = SegmentHeader {
             segment: far,
             previous: far - 1,
             previous_end: 2 * BLOCK,
-            first_frame: 2 + missing,
-        }
-        .encode(&mut block);
+            // A frame a segment is missing.
+            first_frame: far,
+        };
+        write_header(&disk, header);
         let file = disk.open(&segment_file(far), OpenMode::Write).unwrap();
-        file.write_at(&block, 0).unwrap();
         let mut batch = BatchBuffer::new();
         batch.extend(&crate::common::payload(2, 10));
-        let header = FrameHeader {
-            segment: far,
-            number: 2 + missing,
-            meta: meta(2),
-            ..FrameHeader::default()
-        };
+        let header =
+            FrameHeader { segment: far, number: far, meta: meta(2), ..FrameHeader::default() };
         file.write_at(batch.seal(&header), BLOCK).unwrap();
         file.sync_data().unwrap();
         disk.sync_dir(dir()).unwrap();
