@@ -153,7 +153,7 @@ mod tests {
     }
 
     /// Goal: without a header it is the number of the first frame, if that stands where the first one does.
-    /// Method: a segment with one frame, there and a block behind.
+    /// Method: a segment with one frame, there and a block behind; then a missing one before it.
     #[test]
     fn the_first_number_is_concluded_from_a_frame() {
         for (offset, first) in [(FIRST_FRAME, 7), (FIRST_FRAME + BLOCK, 6)] {
@@ -167,6 +167,8 @@ mod tests {
             file.write_at(frame, offset).unwrap();
             let chain = [link(1, Some(3 * BLOCK), None)];
             assert_eq!(first_number(&disk, dir, &chain).unwrap(), first);
+            let [last] = chain;
+            assert_eq!(first_number(&disk, dir, &[link(0, None, None), last]).unwrap(), 6);
         }
     }
 }

@@ -314,6 +314,18 @@ fn what_cannot_be_of_the_segment_is_not_read() {
     }
 }
 
+/// Goal: what only looks like the frame that follows does not end the search for it. Method: a batch whose header
+/// is damaged, with an old frame in it.
+#[test]
+fn the_search_goes_on_behind_what_cannot_follow() {
+    let disk = sample();
+    disk.flip_bit(&segment_file(4), 2 * BLOCK + 9, 0);
+    forge(&disk, 4, 3 * BLOCK, 3, BLOCK);
+    let (numbers, recovered) = open_and_check(&disk, SKIP, BEGINNING);
+    assert_eq!(numbers, Vec::from_iter((1..=13).chain(15..=16)));
+    assert_eq!((recovered.skipped_frames, recovered.skipped_bytes), (1, 2 * BLOCK));
+}
+
 /// Goal: the same where the damaged frame itself says where it ends. Method: a batch damaged in its payload; the
 /// next segment says that the one behind it has no place there, by its number or by its end.
 #[test]
