@@ -212,5 +212,10 @@ fn a_key_put_back_into_the_page_during_a_split_counts_for_the_deadline() {
     wheel.cancel(first);
     wheel.insert(first);
     assert_eq!(wheel.next_deadline(), Some(first.due_ms));
+    for _ in 0..10 {
+        assert_eq!(limited(&mut wheel, T0 + 3_600_000, 1), (vec![], false));
+    }
+    assert!(wheel.rest.is_empty());
+    assert_eq!(wheel.next_deadline(), Some(first.due_ms));
     assert_eq!(limited(&mut wheel, T0 + 7_200_600, 9), (vec![first], false));
 }

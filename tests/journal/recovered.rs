@@ -319,7 +319,7 @@ fn what_cannot_be_of_the_segment_is_not_read() {
 #[test]
 fn the_search_goes_on_behind_what_cannot_follow() {
     let disk = sample();
-    disk.flip_bit(&segment_file(4), 2 * BLOCK + 9, 0);
+    disk.flip_bit(&segment_file(4), 2 * BLOCK, 0);
     forge(&disk, 4, 3 * BLOCK, 3, BLOCK);
     let (numbers, recovered) = open_and_check(&disk, SKIP, BEGINNING);
     assert_eq!(numbers, Vec::from_iter((1..=13).chain(15..=16)));
