@@ -89,13 +89,22 @@ fn memory_is_told() {
     let mut bag = Bag::default();
     for (key, count) in keys(COUNT as u64).into_iter().zip(1..) {
         bag.push(key);
-        // Up to one half, at least four keys; a whole chunk beside full ones, and a list of those.
-        let spare = if count > CHUNK_KEYS { CHUNK_KEYS } else { (count / 2).max(4) } * key_bytes;
-        within(
-            bag.bytes(),
-            count * key_bytes,
-            count * key_bytes + spare + 4 * size_of::<Vec<Key>>(),
-        );
+        // Up to one half of slack, at least four keys. Behind the first chunk: whole ones, and a list of them.
+        let (full, list) = ((count - 1) / CHUNK_KEYS, size_of::<Vec<Key>>());
+        if full == 0 {
+            within(bag.bytes(), count * key_bytes, (count + (count / 2).max(4)) * key_bytes);
+        } else {
+            let chunks = (full + 1) * CHUNK_KEYS * key_bytes;
+            within(bag.bytes(), chunks + full * list, chunks + 4 * full * list);
+        }
+    }
+    // Emptied, a small one keeps what it has, a large one nothing.
+    for (count, keeps) in [(10, true), (1_000, false), (COUNT, false)] {
+        let mut bag = Bag::default();
+        keys(count as u64).into_iter().for_each(|key| bag.push(key));
+        let mut left = 0;
+        bag.empty_into(&mut Tombs::default(), |_| left += 1);
+        assert_eq!((left, bag.bytes() > 0), (count, keeps));
     }
     for (ahead, least) in
         [(0, 8), (5_000, 16), (2 * HOUR_S * 1000, 16), (1_000 * HOUR_S * 1000, 16)]
