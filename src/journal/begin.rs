@@ -128,7 +128,7 @@ pub(super) fn write_header(file: &dyn DiskFile, header: SegmentHeader) -> io::Re
 mod tests {
     use super::*;
     use crate::base::config::RecoveryPolicy;
-    use crate::sim::{SimDisk, Survival};
+    use crate::sim::{FaultKind, Repeat, SimDisk, Survival};
 
     const OPTIONS: JournalOptions = JournalOptions {
         segment_bytes: 3 * PIECE_BYTES as u64 + 4 * FRAME_ALIGN as u64,
@@ -140,7 +140,8 @@ mod tests {
         SegmentHeader { segment: 2, previous: 1, previous_end: 8192, first_frame: 9 }
     }
 
-    /// A disk with a segment of these bytes, some more than three pieces, durable or not.
+    /// A disk with a segment of these bytes, some more than three pieces: durable, or in a cache only, after a
+    /// failed sync took them for written.
     fn disk(segment: u64, durable: bool) -> (SimDisk, Vec<u8>) {
         let (disk, dir) = (SimDisk::new(), Path::new("/journal"));
         disk.create_dir_all(dir).unwrap();
@@ -152,6 +153,8 @@ mod tests {
         disk.sync_dir(Path::new("/")).unwrap();
         if !durable {
             file.write_at(&bytes, 0).unwrap();
+            disk.fail_at(disk.operations(), FaultKind::Eio, Repeat::Once);
+            file.sync_data().unwrap_err();
         }
         (disk, bytes)
     }
@@ -183,7 +186,7 @@ mod tests {
     }
 
     /// Goal: a tail that may only be in a cache is durable afterwards, whole and with nothing behind it. Method: one of
-    /// more than three pieces that was never synced; then a loss of power.
+    /// more than three pieces whose sync failed; then a loss of power.
     #[test]
     fn a_settled_tail_is_durable_to_its_end() {
         let (disk, bytes) = disk(1, false);

@@ -83,6 +83,7 @@ pub(super) fn first_number(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::frame::{BatchBuffer, FrameHeader};
     use crate::env::OpenMode;
     use crate::sim::SimDisk;
 
@@ -149,5 +150,25 @@ mod tests {
         assert_eq!(number(&[]), 1);
         assert_eq!(number(&[seven()]), 7);
         assert_eq!(number(&[link(1, None, None), seven()]), 6);
+    }
+
+    /// Goal: without a header it is the number of the first frame, if that stands where the first one does.
+    /// Method: a segment with one frame, there and a block behind; then a missing one before it.
+    #[test]
+    fn the_first_number_is_concluded_from_a_frame() {
+        for (offset, first) in [(FIRST_FRAME, 7), (FIRST_FRAME + BLOCK, 6)] {
+            let (disk, dir) = (SimDisk::new(), Path::new("/journal"));
+            disk.create_dir_all(dir).unwrap();
+            let path = crate::journal::layout::segment_path(dir, 1);
+            let mut batch = BatchBuffer::new();
+            let frame =
+                batch.seal(&FrameHeader { segment: 1, number: 7, ..FrameHeader::default() });
+            let file = disk.open(&path, OpenMode::Write).unwrap();
+            file.write_at(frame, offset).unwrap();
+            let chain = [link(1, Some(3 * BLOCK), None)];
+            assert_eq!(first_number(&disk, dir, &chain).unwrap(), first);
+            let [last] = chain;
+            assert_eq!(first_number(&disk, dir, &[link(0, None, None), last]).unwrap(), 6);
+        }
     }
 }

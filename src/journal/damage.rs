@@ -62,9 +62,3 @@ pub(super) struct Repairs {
     /// Last of all.
     pub(super) gaps: Vec<Gap>,
 }
-
-impl Repairs {
-    pub(super) fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-}

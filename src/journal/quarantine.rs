@@ -47,9 +47,6 @@ fn mend(
     repairs: &Repairs,
     free_spare: u64,
 ) -> Result<Vec<PathBuf>, JournalError> {
-    if repairs.is_empty() {
-        return Ok(Vec::new());
-    }
     let files = put_aside(disk, dir, &repairs.asides)?;
     for (number, header) in (free_spare..).zip(&repairs.made) {
         make(disk, dir, &spare_path(dir, number), *header)?;

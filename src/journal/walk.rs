@@ -282,3 +282,48 @@ fn begun_bytes(reader: &mut SegmentReader, at: u64) -> Result<u64, JournalError>
     let header = decode_header(reader.bytes(at, FRAME_ALIGN)?, segment);
     Ok(header.map_or(0, |(_, payload_len)| file_bytes(payload_len)))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::codec::frame::{BatchBuffer, FrameHeader};
+    use crate::codec::segment::SegmentHeader;
+    use crate::env::{Disk, OpenMode};
+    use crate::journal::recovery::replay;
+    use crate::sim::SimDisk;
+
+    use super::*;
+
+    /// Goal: what a frame says of the segment before is not taken for its own: the tail that may be in a
+    /// cache only is written again. Method: two frames, the last of which knows up to where one
+    /// segment or the other was durable.
+    #[test]
+    fn only_what_a_segment_says_of_itself_counts_as_durable() {
+        for (durable_segment, covered) in [(1, BLOCK), (2, 2 * BLOCK)] {
+            let (disk, dir) = (SimDisk::new(), Path::new("/journal"));
+            disk.create_dir_all(dir).unwrap();
+            let file = disk.open(&segment_path(dir, 2), OpenMode::Write).unwrap();
+            let mut block = [0; FRAME_ALIGN];
+            SegmentHeader { segment: 2, previous: 1, previous_end: BLOCK, first_frame: 1 }
+                .encode(&mut block);
+            file.write_at(&block, 0).unwrap();
+            for number in 1..=2 {
+                let mut batch = BatchBuffer::new();
+                batch.extend(b"some");
+                let frame = batch.seal(&FrameHeader {
+                    segment: 2,
+                    number,
+                    durable_segment,
+                    durable_offset: number * BLOCK,
+                    ..FrameHeader::default()
+                });
+                file.write_at(frame, number * BLOCK).unwrap();
+            }
+            let mut all = |_: &_, _: &[u8], _| Ok(());
+            let found =
+                replay(&disk, dir, 2, RecoveryPolicy::Strict, &mut all, &mut |_, _| ()).unwrap();
+            assert_eq!((found.recovered.batches, found.covered), (2, covered));
+        }
+    }
+}

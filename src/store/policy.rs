@@ -316,6 +316,7 @@ mod tests {
             part_up_to(&keys, key)
         };
         assert_eq!(part(b"b", b"d", b"a"), 0.0);
+        assert_eq!(part(&[7, 7, 10], &[7, 7, 50], &[1, 1, 60]), 0.0);
         assert_eq!(part(b"b", b"d", b"b"), 0.0);
         assert_eq!(part(b"b", b"d", b"d"), 1.0);
         assert_eq!(part(b"b", b"d", b"e"), 1.0);

@@ -42,6 +42,8 @@ mod late;
 #[cfg(test)]
 mod model_tests;
 mod page;
+#[cfg(test)]
+mod parts_tests;
 mod scan;
 #[cfg(test)]
 mod tests;

@@ -94,6 +94,23 @@ fn a_key_early_in_its_slot_does_not_wait_a_turn() {
     }
 }
 
+/// Goal: time that moves inside an hour leaves other hours as they are. Method: one key, at the same second of
+/// an hour so many hours away; steps to before and behind that second of this hour.
+#[test]
+fn time_within_an_hour_fires_nothing_of_another() {
+    for hours in [1, 2, 3, 958, 959, 960, 961, 962, 1_920] {
+        let due = key(T0 + hours * HOUR_MS + 30_000, 1);
+        let mut wheel = Wheel::new(T0);
+        wheel.insert(due);
+        for seconds in [10, 20, 30, 31, 3_599] {
+            assert_eq!(all_at(&mut wheel, T0 + seconds * 1_000), [], "{hours} hours, {seconds} s");
+            assert_eq!(wheel.next_deadline(), Some(due.due_ms), "{hours} hours, {seconds} s");
+        }
+        assert_eq!(all_at(&mut wheel, due.due_ms - 1), []);
+        assert_eq!(all_at(&mut wheel, due.due_ms), [due]);
+    }
+}
+
 /// Goal: more due in one ms than the limit is neither dropped nor repeated nor out of order.
 /// Method: 1000 keys in a ms put in backwards, taken 7 at a time, with neighbours around.
 #[test]

@@ -187,3 +187,27 @@ fn spares_beyond_the_reserve_can_be_given_back() {
     assert_eq!(disk.used_bytes(), stats.disk_bytes);
     assert_eq!(journal.room(), Room::Plenty);
 }
+
+/// Goal: a start that finds no space for its first segment changes nothing, and may be tried again. Method: a
+/// closed journal without spares on a full disk.
+#[test]
+fn a_start_without_space_leaves_no_segment_behind() {
+    let disk = SimDisk::new();
+    let mut journal = open(&disk, ALWAYS).unwrap().journal;
+    append(journal.as_mut(), 1, LEN).unwrap();
+    journal.close().unwrap();
+    let names = || disk.list(dir()).unwrap();
+    for spare in names().into_iter().filter(|name| name.starts_with("spare")) {
+        disk.remove(&dir().join(spare)).unwrap();
+    }
+    let before = names();
+    disk.set_capacity(Some(disk.used_bytes()));
+    for _ in 0..2 {
+        let refused = open(&disk, ALWAYS).map(|_| ());
+        assert!(matches!(refused, Err(JournalError::Full { .. })), "{refused:?}");
+        assert_eq!(names(), before);
+        disk.set_capacity(Some(disk.used_bytes()));
+    }
+    disk.set_capacity(None);
+    assert_eq!(open(&disk, ALWAYS).unwrap().last(), 1);
+}

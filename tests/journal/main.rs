@@ -7,6 +7,7 @@ mod full_disk;
 mod home;
 mod parts;
 mod policy;
+mod recovered;
 mod rot;
 mod round_trip;
 mod sweep;

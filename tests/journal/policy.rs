@@ -14,18 +14,19 @@ use crate::common::{
     segment_file, workload,
 };
 
-const QUARANTINE: &str = "/quarantine";
+pub(crate) const QUARANTINE: &str = "/quarantine";
 const BLOCK: u64 = FRAME_ALIGN as u64;
-const TRUNCATE: JournalOptions =
+pub(crate) const TRUNCATE: JournalOptions =
     JournalOptions { recovery: RecoveryPolicy::TruncateTail, ..ALWAYS };
-const SKIP: JournalOptions = JournalOptions { recovery: RecoveryPolicy::SkipDamaged, ..ALWAYS };
+pub(crate) const SKIP: JournalOptions =
+    JournalOptions { recovery: RecoveryPolicy::SkipDamaged, ..ALWAYS };
 
 /// Batches in each segment of [`sample`], one block each but the second, which has two.
 const PER_SEGMENT: u64 = 4;
 const SEGMENTS: u64 = 4;
 
 /// Segments 1..=4 with batches 1..=16, closed.
-fn sample() -> SimDisk {
+pub(crate) fn sample() -> SimDisk {
     let disk = SimDisk::new();
     let mut journal = open(&disk, ALWAYS).unwrap().journal;
     for number in 1..=SEGMENTS * PER_SEGMENT {
@@ -45,7 +46,7 @@ fn place(number: u64) -> (u64, u64) {
     (segment, BLOCK + [0, 1, 3, 4][index as usize] * BLOCK)
 }
 
-fn spoil(disk: &SimDisk, number: u64) {
+pub(crate) fn spoil(disk: &SimDisk, number: u64) {
     let (segment, offset) = place(number);
     disk.flip_bit(&segment_file(segment), offset + 100, 2);
 }
@@ -59,7 +60,11 @@ fn quarantined(disk: &SimDisk) -> Vec<String> {
 }
 
 /// Opens with a policy; then strictly, which must show the same; then goes on.
-fn open_and_check(disk: &SimDisk, options: JournalOptions, start: Start) -> (Vec<u64>, Recovered) {
+pub(crate) fn open_and_check(
+    disk: &SimDisk,
+    options: JournalOptions,
+    start: Start,
+) -> (Vec<u64>, Recovered) {
     let opened = open_at(disk, options, start).unwrap();
     let (numbers, recovered) = (opened.numbers(), opened.recovered);
     drop(opened.journal);
@@ -340,26 +345,32 @@ fn noise_with_a_policy_ends_in_a_sound_journal() {
 }
 
 /// Goal: what a damaged batch carries is not read as a batch, although it looks like one. Method: a
-/// payload that holds a valid frame of its segment at a block's beginning.
+/// payload that holds a valid frame of its segment at a block's beginning; in the last segment and in another.
 #[test]
 fn a_frame_inside_a_damaged_payload_is_not_read() {
-    let disk = SimDisk::new();
-    let mut journal = open(&disk, ALWAYS).unwrap().journal;
-    append(journal.as_mut(), 1, 10).unwrap();
-    let mut inner = BatchBuffer::new();
-    inner.extend(b"forged");
-    let kind = FrameKind::Batch;
-    let forged = inner.seal(&FrameHeader { segment: 1, number: 3, kind, ..FrameHeader::default() });
-    let mut batch = BatchBuffer::new();
-    batch.extend(&vec![7; FRAME_ALIGN - 96]);
-    batch.extend(forged);
-    let at = journal.append(&crate::common::meta(2), &mut batch).unwrap();
-    append(journal.as_mut(), 3, 10).unwrap();
-    append(journal.as_mut(), 4, 10).unwrap();
-    journal.close().unwrap();
-    disk.flip_bit(&segment_file(1), at.offset + 200, 0);
-    let (numbers, recovered) = open_and_check(&disk, SKIP, BEGINNING);
-    assert_eq!((numbers, recovered.skipped_frames), (vec![1, 3, 4], 1));
+    for last in [true, false] {
+        let disk = SimDisk::new();
+        let mut journal = open(&disk, ALWAYS).unwrap().journal;
+        append(journal.as_mut(), 1, 10).unwrap();
+        let mut inner = BatchBuffer::new();
+        inner.extend(b"forged");
+        let kind = FrameKind::Batch;
+        let forged =
+            inner.seal(&FrameHeader { segment: 1, number: 3, kind, ..FrameHeader::default() });
+        let mut batch = BatchBuffer::new();
+        batch.extend(&vec![7; FRAME_ALIGN - 96]);
+        batch.extend(forged);
+        let at = journal.append(&crate::common::meta(2), &mut batch).unwrap();
+        append(journal.as_mut(), 3, 10).unwrap();
+        if !last {
+            journal.roll().unwrap();
+        }
+        append(journal.as_mut(), 4, 10).unwrap();
+        journal.close().unwrap();
+        disk.flip_bit(&segment_file(1), at.offset + 200, 0);
+        let (numbers, recovered) = open_and_check(&disk, SKIP, BEGINNING);
+        assert_eq!((numbers, recovered.skipped_frames), (vec![1, 3, 4], 1));
+    }
 }
 
 /// Goal: a file with a wild name does not make millions of files.

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
+use postdate::base::config::Durability;
 use postdate::base::limits::FRAME_ALIGN;
 use postdate::env::{Disk, OpenMode};
-use postdate::journal::{Journal, JournalError, VerifyReport, verify};
+use postdate::journal::{Journal, JournalError, JournalOptions, VerifyReport, verify};
 use postdate::sim::SimDisk;
 
 use crate::common::{
@@ -162,6 +163,25 @@ fn the_last_batch_is_covered_by_the_mark() {
             other => panic!("mark {mark}: {:?}", other.map(|opened| opened.recovered)),
         }
     }
+}
+
+/// Goal: what was never durable is a torn tail, though a later frame got to the disk whole. Method: of three
+/// batches the first is synced; the second is damaged, and the third knows how far the sync went.
+#[test]
+fn what_was_not_durable_may_be_torn_before_what_is_whole() {
+    let options = JournalOptions { durability: Durability::Os, ..ALWAYS };
+    let disk = SimDisk::new();
+    let mut journal = open(&disk, options).unwrap().journal;
+    append(journal.as_mut(), 1, 10).unwrap();
+    journal.sync().unwrap();
+    let second = append(journal.as_mut(), 2, 10).unwrap();
+    append(journal.as_mut(), 3, 10).unwrap();
+    drop(journal);
+    disk.flip_bit(&segment_file(1), second.offset + 100, 0);
+    let opened = open(&disk, options).unwrap();
+    assert_eq!(opened.numbers(), [1]);
+    let torn = opened.recovered.torn.unwrap();
+    assert_eq!((torn.offset, torn.bytes), (second.offset, 2 * BLOCK));
 }
 
 /// Goal: a last write cut anywhere is dropped and the journal goes on. Method: the file cut back

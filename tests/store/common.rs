@@ -79,6 +79,10 @@ impl Model {
     /// Says where a version shows something else than it should.
     pub(crate) fn check(&self, version: &Version) -> Result<(), String> {
         for family in Family::ALL {
+            let (floor, known) = (version.floor(family), self.floors.get(&family));
+            if floor != known.map(Vec::as_slice) {
+                return Err(format!("the floor of {family:?} is {floor:?}, not {known:?}"));
+            }
             let expected = self.live(family, &[]);
             let middle = expected.get(expected.len() / 2).map(|(key, _)| key.clone());
             for from in [vec![], middle.unwrap_or_default()] {

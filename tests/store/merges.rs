@@ -55,7 +55,11 @@ impl Rig {
     }
 
     fn check(&self) {
-        self.model.check(&self.store.version()).unwrap();
+        let (version, stats) = (self.store.version(), self.store.stats());
+        self.model.check(&version).unwrap();
+        for family in Family::ALL {
+            assert_eq!(version.runs(family).len() as u64, stats.family(family).runs);
+        }
         check_files(&self.disk, &self.store, "");
     }
 
@@ -217,6 +221,47 @@ fn what_dies_in_the_middle_goes() {
     assert_eq!(merge_all(&mut rig.store).unwrap(), 1);
     rig.check();
     assert_eq!(rig.store.stats().family(Family::Record).rows, 34);
+}
+
+/// Goal: tombstones stay as long as an older file may hold what they hide, and no longer. Method: one flush of
+/// tombstones among rows of an older file, one behind all of them.
+#[test]
+fn a_file_of_tombstones_goes_when_it_hides_nothing() {
+    for (gone, runs) in [(10..20, 2), (200..210, 1)] {
+        let mut rig = Rig::new();
+        let ready = |numbers: std::ops::Range<u64>, put: bool| -> Changes {
+            numbers.map(|at| ((Family::Ready, key(at)), put.then(|| noise(at)))).collect()
+        };
+        rig.commit(&ready(0..100, true), None);
+        assert!(rig.store.stats().family(Family::Ready).files > 2);
+        rig.commit(&ready(gone.clone(), false), None);
+        assert_eq!(rig.store.stats().family(Family::Ready).runs, runs, "{gone:?}");
+    }
+}
+
+/// Goal: a merge of what is mostly dead needs space for the rest only, by what is known to live. Method: the
+/// disk just large enough and one byte too small.
+#[test]
+fn room_is_needed_for_what_is_left() {
+    let mut rig = Rig::new();
+    let row = |at| (Family::Record, key(at));
+    rig.commit(&(0..100).map(|at| (row(at), Some(noise(at)))).collect(), None);
+    rig.commit(&(0..10).map(|at| (row(10 * at), None)).collect(), None);
+    let dying = (0..100).filter(|at| at % 3 != 0).map(row);
+    rig.model = Arc::new(rig.model.after(&Changes::new(), None, dying));
+    commit(&mut rig.store, &Changes::new(), &rig.model).unwrap();
+    let plan = rig.store.plan_merge(false).unwrap();
+    assert!(plan.whole, "{plan:?}");
+    let record = *rig.store.stats().family(Family::Record);
+    assert_eq!((record.rows, record.tombstones), (110, 10));
+    // Of each three rows one lives, but for those that were taken away.
+    let left = (plan.bytes as f64 * (30.0 / 100.0)) as u64;
+    for (free, reserve, room) in
+        [(left, 0, true), (left - 1, 0, false), (left + 9, 9, true), (left + 9, 10, false)]
+    {
+        rig.disk.set_capacity(Some(rig.disk.used_bytes() + free));
+        assert_eq!(rig.store.has_room_for(&plan, reserve), room, "{left}: {free}, {reserve}");
+    }
 }
 
 /// Goal: there is one merge at a time; a plan that no longer fits is refused; a merge that is
