@@ -11,12 +11,8 @@ use postdate::base::message::Message;
 use postdate::wire::stomp::session::{Ending, Moment, Session, Settings};
 use postdate::wire::stomp::{self, Decoder, Frame, Limits, Version};
 
-const GENEROUS: Limits = Limits {
-    headers: 200,
-    header_line_bytes: 1 << 20,
-    header_bytes: 1 << 20,
-    body_bytes: 2 << 20,
-};
+const GENEROUS: Limits =
+    Limits { headers: 200, header_line_bytes: 1 << 20, header_bytes: 1 << 20, body_bytes: 2 << 20 };
 
 /// The first byte says in which pieces the stream comes, the second how it is answered; the rest is the
 /// stream. Tells how many frames came out.
@@ -98,7 +94,9 @@ impl Run {
                 self.subscriptions.retain(|other| *other != subscription);
                 Answer::Done
             }
-            Command::Acknowledge { ids, .. } | Command::Reject { ids, .. } | Command::Cancel { ids } => {
+            Command::Acknowledge { ids, .. }
+            | Command::Reject { ids, .. }
+            | Command::Cancel { ids } => {
                 assert!((1..=limits::BATCH_ITEMS_MAX).contains(&ids.len()));
                 let one = |id| Verdict { id, done: true, state: State::Acknowledged, due_ms: 0 };
                 Answer::Verdicts(ids.into_iter().map(one).collect())

@@ -91,7 +91,8 @@ impl Serve {
         let http = config.http_listen.as_ref();
         let http = http.map(|listen| Place::find("--http", listen, self.insecure)).transpose()?;
         let stomp = config.stomp_listen.as_ref();
-        let stomp = stomp.map(|listen| Place::find("--stomp", listen, self.insecure)).transpose()?;
+        let stomp =
+            stomp.map(|listen| Place::find("--stomp", listen, self.insecure)).transpose()?;
         raise_open_files(config.max_connections);
 
         let runtime = tokio::runtime::Builder::new_multi_thread()

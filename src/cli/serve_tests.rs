@@ -79,8 +79,11 @@ fn a_port_in_use_is_told_with_advice() {
 #[test]
 fn the_ready_line_is_the_contract() {
     let address = |text: &str| text.parse().unwrap();
-    let mut listening =
-        Listening { binary: address("127.0.0.1:7700"), http: Some(address("[::1]:7780")), stomp: None };
+    let mut listening = Listening {
+        binary: address("127.0.0.1:7700"),
+        http: Some(address("[::1]:7780")),
+        stomp: None,
+    };
     let told = |listening: &Listening| {
         serde_json::to_string(&ReadyLine { listening, data_dir: "/d".into() }).unwrap()
     };

@@ -86,7 +86,8 @@ mod tests {
         let door = Door::new(BTreeMap::from([(hash, "alice".to_owned())]));
         let alice = Ok("alice".to_owned());
         let none = greeting(None, false);
-        let judge = |login, passcode, token| door.judge(&credentials(login, passcode, token), &none);
+        let judge =
+            |login, passcode, token| door.judge(&credentials(login, passcode, token), &none);
         assert_eq!(judge("alice", "secret", ""), alice);
         assert_eq!(judge("", "secret", ""), alice);
         assert_eq!(judge("secret", "", ""), alice);
@@ -95,9 +96,13 @@ mod tests {
         assert_eq!(door.judge(&empty, &greeting(Some("secret"), false)), alice);
         assert_eq!(door.judge(&empty, &greeting(Some("YWxpY2U6c2VjcmV0"), true)), alice);
         let not = Err(Code::NotAllowed);
-        for (login, passcode, token) in
-            [("", "", ""), ("alice", "", ""), ("bob", "secret", ""), ("alice", "wrong", ""), ("", "", "x")]
-        {
+        for (login, passcode, token) in [
+            ("", "", ""),
+            ("alice", "", ""),
+            ("bob", "secret", ""),
+            ("alice", "wrong", ""),
+            ("", "", "x"),
+        ] {
             assert_eq!(judge(login, passcode, token).map_err(|error| error.code), not);
         }
         for (token, basic) in [("secret", true), ("YWxpY2U6c2VjcmV0", false), ("%%%", true)] {

@@ -260,9 +260,7 @@ impl Talk<'_> {
             }
             let rest = async {
                 match deadline {
-                    Some(ms) => {
-                        sleep_until(self.began + Duration::from_millis(ms)).await
-                    }
+                    Some(ms) => sleep_until(self.began + Duration::from_millis(ms)).await,
                     None => std::future::pending().await,
                 }
             };
@@ -298,7 +296,8 @@ async fn serve_carrier(mut carrier: Carrier, greeting: Greeting, shared: &Shared
     let (sender, receiver) = unbounded_channel();
     let unwritten = Arc::new(Unwritten::default());
     let channel = Channel { sender, unwritten: Arc::clone(&unwritten) };
-    let mut session = Session::new(Arc::clone(&shared.settings), &session_name(), Moment::default());
+    let mut session =
+        Session::new(Arc::clone(&shared.settings), &session_name(), Moment::default());
     if !carrier.writer.carries(&NOT_TEXT) {
         session.write_text_only();
     }

@@ -6,12 +6,8 @@ use std::time::Duration;
 
 use postdate::wire::stomp::{Command, Decoder, Frame, Limits, Version};
 
-const LIMITS: Limits = Limits {
-    headers: 100,
-    header_line_bytes: 1 << 20,
-    header_bytes: 1 << 20,
-    body_bytes: 2 << 20,
-};
+const LIMITS: Limits =
+    Limits { headers: 100, header_line_bytes: 1 << 20, header_bytes: 1 << 20, body_bytes: 2 << 20 };
 
 /// Longer than anything takes, also on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);

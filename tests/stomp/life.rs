@@ -31,8 +31,14 @@ fn an_error_is_the_last_that_is_said_and_can_be_read() {
         ("GET / HTTP/1.1\r\nHost: x\r\n\r\n", "malformed"),
         ("\u{0}\u{0}\n\nSEND\ndestination:/queue/a\n\n\u{0}", "hello-expected"),
         ("CONNECT\naccept-version:9\n\n\u{0}", "unsupported-version"),
-        ("CONNECT\naccept-version:1.2\n\n\u{0}SEND\ndestination:nowhere\n\n\u{0}", "bad-destination"),
-        ("CONNECT\naccept-version:1.2\n\n\u{0}SEND\ndestination:/queue/a\ndelay:41d\n\n\u{0}", "delay-too-long"),
+        (
+            "CONNECT\naccept-version:1.2\n\n\u{0}SEND\ndestination:nowhere\n\n\u{0}",
+            "bad-destination",
+        ),
+        (
+            "CONNECT\naccept-version:1.2\n\n\u{0}SEND\ndestination:/queue/a\ndelay:41d\n\n\u{0}",
+            "delay-too-long",
+        ),
     ];
     for (said, code) in cases {
         let mut client = Client::raw(&server.stomp);

@@ -99,7 +99,8 @@ fn pitfall_4_one_receipt_and_no_leak() {
             assert!(client.is_quiet(100), "no second receipt");
         }
     }
-    let (code, out, _) = crate::support::run(&["destinations", "--json", "--server", &server.address]);
+    let (code, out, _) =
+        crate::support::run(&["destinations", "--json", "--server", &server.address]);
     assert_eq!(code, 0);
     assert!(out.contains("\"consumers\":0"), "{out}");
 }
@@ -133,7 +134,8 @@ fn pitfall_7_a_long_session_of_large_frames() {
     client.subscribe("0", "/queue/a", "\ncontent-length:0");
     let body = "y".repeat(1024 * 1024);
     for _ in 0..30 {
-        client.say(&format!("SEND\ndestination:/queue/a\ncontent-length:{}\n\n{body}\0", body.len()));
+        client
+            .say(&format!("SEND\ndestination:/queue/a\ncontent-length:{}\n\n{body}\0", body.len()));
         assert_eq!(client.message().body.len(), body.len());
     }
     client.say(&format!("SEND\ndestination:/queue/a\ncontent-length:{}\n\n", body.len() + 1));

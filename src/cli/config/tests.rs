@@ -114,6 +114,10 @@ fn bad_values_name_their_field_and_line() {
         ("http.origins", "[\"a.example\"]"),
         ("http.origins", "[\"https://a.example/\"]"),
         ("http.origins", "[\"https://\"]"),
+        ("stomp.listen", "\"61613\""),
+        ("stomp.tokens", "1"),
+        ("stomp.tokens", "[\"alice\"]"),
+        ("stomp.tokens", "[\"alice:9f86d0\"]"),
     ];
     for setting in SETTINGS {
         assert!(bad.iter().any(|(name, _)| *name == setting.name), "{} is untested", setting.name);

@@ -29,4 +29,3 @@ pub fn accept_key(key: &[u8]) -> Option<String> {
     let digest = Sha1::new().chain_update(key).chain_update(MAGIC).finalize();
     Some(STANDARD.encode(digest))
 }
-

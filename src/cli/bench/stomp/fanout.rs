@@ -22,9 +22,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Connects many STOMP subscribers to one topic, then sends one message after the other and measures how
-long each takes to reach each subscriber. Generator and server must share a clock, and both need two
-open files for each connection.
+Connects many STOMP subscribers to one topic, then sends one message after the other and measures
+how long each takes to reach each subscriber. Generator and server must share a clock, and both
+need two open files for each connection.
 
 Examples:
   postdate bench fanout --connections 10000 --pid $(pgrep -f 'postdate serve')
@@ -69,7 +69,8 @@ impl Fanout {
             let (url, topic) = (self.url.clone(), topic.clone());
             connecting.push(tokio::spawn(async move {
                 let mut link = Link::connect(&url).await?;
-                let wish = Frame::new(Command::Subscribe).with("id", "0").with("destination", &topic);
+                let wish =
+                    Frame::new(Command::Subscribe).with("id", "0").with("destination", &topic);
                 link.subscribe(wish).await?;
                 drop(place);
                 Ok::<_, Failure>(link)
@@ -123,7 +124,8 @@ impl Fanout {
 /// Receives until the connection ends, which it does with the process.
 async fn receive(mut link: Link, shared: Arc<Shared>) {
     while let Ok(frame) = link.frame().await {
-        let sent_us = std::str::from_utf8(&frame.body).ok().and_then(|text| text.parse::<u64>().ok());
+        let sent_us =
+            std::str::from_utf8(&frame.body).ok().and_then(|text| text.parse::<u64>().ok());
         let Some(sent_us) = sent_us else { continue };
         let now_us = OsClock.wall_ns() / 1_000;
         let us = i64::try_from(now_us).unwrap_or(i64::MAX) - sent_us.cast_signed();
@@ -135,9 +137,9 @@ async fn receive(mut link: Link, shared: Arc<Shared>) {
 /// Memory of a process, bytes.
 fn resident_bytes(pid: u32) -> Result<u64, Failure> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let kib = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    let kib = status.lines().find_map(|line| {
+        line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok()
+    });
     kib.map(|kib| kib * 1024)
         .ok_or_else(|| Failure::Failed(format!("the memory of process {pid} cannot be read")))
 }

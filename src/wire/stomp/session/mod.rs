@@ -197,7 +197,12 @@ impl Session {
                 if matches!(self.stage, Stage::Ended(_)) {
                     return;
                 }
-                self.frames.push(message::encode(&delivery, subscription, self.version, self.text_only));
+                self.frames.push(message::encode(
+                    &delivery,
+                    subscription,
+                    self.version,
+                    self.text_only,
+                ));
                 if subscription.mode == AckMode::Auto {
                     self.unwritten.push((number, delivery.id));
                 } else {

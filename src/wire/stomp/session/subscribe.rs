@@ -55,9 +55,7 @@ impl Session {
             Some("client") => AckMode::Cumulative,
             Some("client-individual") => AckMode::Individual,
             Some(other) => {
-                let why = format!(
-                    "ack is {other:?}; it is auto, client or client-individual"
-                );
+                let why = format!("ack is {other:?}; it is auto, client or client-individual");
                 return Err(ClientError::new(Code::BadHeader, why));
             }
         };
@@ -137,7 +135,9 @@ impl Session {
             None if inbox => Lasting { name: client, shared: false },
             None if !wanted || !source.starts_with("/topic/") => Lasting::default(),
             // By its id alone, from whatever client: as many as say it share it.
-            None => Lasting { name: format!("{user}//{}", part(required(frame, "id")?)), shared: true },
+            None => {
+                Lasting { name: format!("{user}//{}", part(required(frame, "id")?)), shared: true }
+            }
         };
         let (bytes, max) = (lasting.name.len(), limits::SUBSCRIPTION_NAME_BYTES_MAX);
         if bytes > max {

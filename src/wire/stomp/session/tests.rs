@@ -461,7 +461,10 @@ fn a_subscription_asks_for_what_its_headers_say() {
     let named = "id:8\ndestination:/topic/a\nactivemq.subscriptionName:n/1";
     assert_eq!(asks(named).durable, "alice/phone/n%2F1", "scoped by user and client");
     let device = asks("id:9\ndestination:/user/queue/x");
-    assert_eq!((&device.destination[..], &device.durable[..]), (&b"/user/alice/queue/x"[..], &b"phone"[..]));
+    assert_eq!(
+        (&device.destination[..], &device.durable[..]),
+        (&b"/user/alice/queue/x"[..], &b"phone"[..])
+    );
     assert_eq!((device.shared, device.start), (false, StartAt::Unread));
     let temporary = format!("/temp-queue/{NAME}.x");
     assert_eq!(asks("id:10\ndestination:/temp-queue/x").destination, temporary);
@@ -498,10 +501,18 @@ fn a_message_says_what_it_is_in_every_version() {
         assert_eq!(again.get("redelivered"), Some("true"));
         let ack = again.get("ack").unwrap();
         assert!(ack.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-'));
-        rig.hear(Outgoing::Deliver(Delivery { offset: 12, by_pattern: true, ..delivery(number, 6, 1) }));
+        rig.hear(Outgoing::Deliver(Delivery {
+            offset: 12,
+            by_pattern: true,
+            ..delivery(number, 6, 1)
+        }));
         let message = rig.frame();
         assert_eq!(message.get("offset"), Some("12"));
-        assert_eq!(message.get("destination"), Some("/queue/somewhere"), "of a pattern, where it came from");
+        assert_eq!(
+            message.get("destination"),
+            Some("/queue/somewhere"),
+            "of a pattern, where it came from"
+        );
     }
 }
 
@@ -814,7 +825,8 @@ fn a_transaction_is_one_command_at_its_commit() {
     rig.settle("ACK", &messages[1], "transaction:t\n");
     rig.settle("NACK", &messages[2], "transaction:t\nrequeue:false\n");
     assert!(rig.asked().is_empty(), "nobody knows of it before COMMIT");
-    let receipts: Vec<_> = rig.frames().iter().map(|f| f.get("receipt-id").unwrap().to_owned()).collect();
+    let receipts: Vec<_> =
+        rig.frames().iter().map(|f| f.get("receipt-id").unwrap().to_owned()).collect();
     assert_eq!(receipts, ["b", "1"], "taken, not done");
     rig.say("COMMIT\ntransaction:t\nreceipt:c\n\n\0");
     let (tag, command) = rig.ask();
@@ -822,7 +834,9 @@ fn a_transaction_is_one_command_at_its_commit() {
     let shown: Vec<_> = parts
         .iter()
         .map(|part| match part {
-            command::Part::Produce { destination, batch } => format!("{destination:?} {}", batch.count()),
+            command::Part::Produce { destination, batch } => {
+                format!("{destination:?} {}", batch.count())
+            }
             command::Part::Acknowledge { ids, .. } => format!("ack {}", ids.len()),
             command::Part::Reject { ids, requeue, .. } => format!("reject {} {requeue}", ids.len()),
         })
@@ -868,7 +882,8 @@ fn transactions_that_are_not_there_or_too_many_or_too_large_end_it() {
         (many, "malformed"),
         (format!("BEGIN\ntransaction:t\n\n\0{large}"), "bad-batch"),
         (
-            "BEGIN\ntransaction:t\n\n\0SEND\ndestination:/queue/a\ntransaction:t\nperiod:5s\n\n\0".to_owned(),
+            "BEGIN\ntransaction:t\n\n\0SEND\ndestination:/queue/a\ntransaction:t\nperiod:5s\n\n\0"
+                .to_owned(),
             "bad-schedule",
         ),
     ];
@@ -883,7 +898,9 @@ fn transactions_that_are_not_there_or_too_many_or_too_large_end_it() {
 #[test]
 fn a_recurring_schedule_is_asked_for_and_its_runs_say_whose_they_are() {
     let mut rig = Rig::open(Version::V12);
-    rig.say("SEND\ndestination:/queue/a\nperiod:5s\nreceipt:r\nscheduled-job-id:forged\nx:y\n\nhi\0");
+    rig.say(
+        "SEND\ndestination:/queue/a\nperiod:5s\nreceipt:r\nscheduled-job-id:forged\nx:y\n\nhi\0",
+    );
     let (tag, command) = rig.ask();
     let Ask::Repeat { destination, batch, .. } = command else { panic!("{command:?}") };
     assert_eq!((&destination[..], batch.count()), (&b"/queue/a"[..], 1));

@@ -45,7 +45,11 @@ impl Step {
 }
 
 impl Session {
-    pub(super) fn begin_transaction(&mut self, frame: &Frame, receipt: Receipt) -> Result<(), ClientError> {
+    pub(super) fn begin_transaction(
+        &mut self,
+        frame: &Frame,
+        receipt: Receipt,
+    ) -> Result<(), ClientError> {
         let name = required(frame, "transaction")?;
         let open = &mut self.transactions.0;
         let refused = |why| Err(ClientError::new(Code::Malformed, why));

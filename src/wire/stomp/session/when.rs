@@ -105,11 +105,14 @@ fn delay(headers: &Headers) -> Result<Delay, ClientError> {
 /// The rule of a recurring schedule, if there is one, and the delay of its first run.
 fn recurring(headers: &Headers, delay: Delay) -> Result<(Delay, Option<Rule>), ClientError> {
     let bad = |why: String| ClientError::new(Code::BadSchedule, why);
-    let either = |own: &'static str, theirs: &'static str| match (headers.get(own), headers.get(theirs)) {
-        (Some(_), Some(_)) => Err(bad(format!("the message says {own} and {theirs}; say one of them"))),
-        (Some(text), None) => Ok(Some((own, text))),
-        (None, text) => Ok(text.map(|text| (theirs, text))),
-    };
+    let either =
+        |own: &'static str, theirs: &'static str| match (headers.get(own), headers.get(theirs)) {
+            (Some(_), Some(_)) => {
+                Err(bad(format!("the message says {own} and {theirs}; say one of them")))
+            }
+            (Some(text), None) => Ok(Some((own, text))),
+            (None, text) => Ok(text.map(|text| (theirs, text))),
+        };
     let cron = either("cron", "AMQ_SCHEDULED_CRON")?.filter(|(_, text)| !text.trim().is_empty());
     let period = either("period", "AMQ_SCHEDULED_PERIOD")?;
     let period_ms = match period {
@@ -123,7 +126,9 @@ fn recurring(headers: &Headers, delay: Delay) -> Result<(Delay, Option<Rule>), C
     let Some((_, expression)) = cron else {
         let Some(period_ms) = period_ms else {
             return match repeat.filter(|repeat| *repeat != 0) {
-                Some(_) => Err(bad("the message says how often to repeat and not when; say a period".into())),
+                Some(_) => Err(bad(
+                    "the message says how often to repeat and not when; say a period".into(),
+                )),
                 None => Ok((delay, None)),
             };
         };
@@ -133,9 +138,13 @@ fn recurring(headers: &Headers, delay: Delay) -> Result<(Delay, Option<Rule>), C
             None if own => 0,
             None => 1,
             Some(..0) => 0,
-            Some(more) => u32::try_from(more).ok().and_then(|more| more.checked_add(1)).ok_or_else(|| {
-                bad(format!("{more} repetitions are too many; a negative number repeats for ever"))
-            })?,
+            Some(more) => {
+                u32::try_from(more).ok().and_then(|more| more.checked_add(1)).ok_or_else(|| {
+                    bad(format!(
+                        "{more} repetitions are too many; a negative number repeats for ever"
+                    ))
+                })?
+            }
         };
         return Ok((delay, Some(Rule::Every { period_ms, times })));
     };
@@ -143,7 +152,11 @@ fn recurring(headers: &Headers, delay: Delay) -> Result<(Delay, Option<Rule>), C
     let delay_ms = match delay {
         Delay::None => 0,
         Delay::After(ms) => u64::try_from(ms).unwrap_or(0),
-        _ => return Err(bad("a cron expression goes with a delay, not with a time or a level".into())),
+        _ => {
+            return Err(bad(
+                "a cron expression goes with a delay, not with a time or a level".into()
+            ));
+        }
     };
     let repeat = u32::try_from(repeat.unwrap_or(0)).map_err(|_| {
         bad("with a cron expression the number of repetitions is not negative".into())
