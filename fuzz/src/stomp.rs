@@ -158,7 +158,7 @@ fn delivery(subscription: u32, n: u64) -> Delivery {
         attempt: 1,
         offset: n,
         priority: 4,
-        by_pattern: n % 2 == 0,
+        by_pattern: n.is_multiple_of(2),
         destination: "/topic/a.b".into(),
         content,
     }

@@ -91,7 +91,6 @@ pub fn encode_parts<'a>(
 
 /// The headers of an encoded content that was checked, in order, and its key. Of one that was not, as
 /// much as can be read.
-#[must_use]
 pub fn key_and_headers(bytes: &[u8]) -> (&str, impl Iterator<Item = (&str, &str)>) {
     let text = |bytes| std::str::from_utf8(bytes).unwrap_or_default();
     let mut parts = Parts { bytes, at: 0 };

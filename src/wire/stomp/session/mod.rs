@@ -485,7 +485,7 @@ impl Session {
         }
         let mut text = error.message.clone();
         if text != error.code.advice() {
-            text.push_str("\n");
+            text.push('\n');
             text.push_str(error.code.advice());
         }
         self.write(&frame.with_body(text));
