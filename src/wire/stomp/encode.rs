@@ -23,8 +23,9 @@ pub fn encode(frame: &Frame, version: Version, out: &mut Vec<u8>) {
 /// Appends a header line, or nothing when the version has no way to say it.
 pub(super) fn header(name: &str, value: &str, raw: bool, version: Version, out: &mut Vec<u8>) {
     let start = out.len();
-    // In 1.0 a colon in a name would end it.
-    let clear = !((raw || version == Version::V10) && name.contains(':'));
+    // In 1.0 a colon in a name would end it, and blanks around it are nothing.
+    let plain = raw || version == Version::V10;
+    let clear = !(plain && (name.contains(':') || name.trim().is_empty()));
     let said = clear && !name.is_empty() && escape(name, raw, version, out) && {
         out.push(b':');
         escape(value, raw, version, out)
