@@ -63,7 +63,7 @@ pub enum DecodeError {
     #[error("content-length is {0:?}; it is the number of bytes of the body")]
     BadLength(String),
     /// A body that is too long.
-    #[error("the body has {}more than the {most} bytes allowed", said.map(|n| format!("{n} bytes, ")).unwrap_or_default())]
+    #[error("the body has {}more than the {most} bytes allowed", told(*said))]
     BodyTooLong {
         /// What `content-length` says.
         said: Option<u64>,
@@ -290,6 +290,11 @@ impl Decoder {
         };
         Ok(Frame { command, headers, body })
     }
+}
+
+/// How long a body says it is.
+fn told(said: Option<u64>) -> String {
+    said.map(|bytes| format!("{bytes} bytes, ")).unwrap_or_default()
 }
 
 /// The beginning of something a client sent, to be shown to it.

@@ -9,6 +9,7 @@
 //! Answers come in the order of the frames. A session that is owed much takes no further frame until it was
 //! answered ([`Session::is_full`]): its owner reads no more meanwhile.
 
+mod answers;
 mod connect;
 mod gather;
 mod message;
@@ -31,15 +32,15 @@ use bytes::Bytes;
 
 use self::gather::Gather;
 use self::names::Names;
-use self::owed::{Debt, Owed, Receipt, What};
+use self::owed::{Owed, Receipt, What};
 use self::pulse::Pulse;
 use self::subscriptions::{AckMode, Subscriptions};
 use self::transaction::Transactions;
-use crate::base::command::{self, Answer, Outgoing, Produced};
+use crate::base::command::{self, Outgoing};
 use crate::base::error::{ClientError, Code};
 use crate::base::id::MessageId;
 use crate::base::limits;
-use crate::wire::stomp::{Command, Decoder, Frame, Limits, Version, encode};
+use crate::wire::stomp::{Command, Decoder, Frame, Limits, Version};
 
 pub use self::connect::Credentials;
 pub use self::names::SESSION_NAME_LEN;
@@ -414,88 +415,6 @@ impl Session {
         self.seal();
         self.owed.say(What::Fail(error, header), receipt);
         self.pay();
-    }
-
-    /// Tells what can be told.
-    fn pay(&mut self) {
-        while !matches!(self.stage, Stage::Ended(_))
-            && let Some((debt, answer)) = self.owed.due()
-        {
-            self.pay_one(debt, answer);
-        }
-    }
-
-    fn pay_one(&mut self, debt: Debt, answer: Answer) {
-        let mut receipts = debt.receipts.into_iter();
-        match (debt.what, answer) {
-            (What::Fail(error, header), _) => {
-                self.error(&error, receipts.next().flatten(), header);
-            }
-            (What::Leave, _) => {
-                self.receipt(receipts.next().flatten(), &[]);
-                self.stage = Stage::Ended(Ending::Goodbye);
-            }
-            (_, Answer::Failed(error)) => self.error(&error, receipts.flatten().next(), None),
-            (What::Sends, Answer::Produced(results)) => {
-                for (result, receipt) in results.into_iter().zip(receipts) {
-                    match result {
-                        Ok(Produced { id, duplicate }) => {
-                            let id = id.to_string();
-                            let all = [("message-id", &*id), ("duplicate", "true")];
-                            self.receipt(receipt, if duplicate { &all } else { &all[..1] });
-                        }
-                        Err(error) => return self.error(&error, receipt, None),
-                    }
-                }
-            }
-            (What::Cancel, Answer::Verdicts(verdicts)) => {
-                let state = verdicts.first().map_or("unknown", |verdict| verdict.state.word());
-                self.receipt(receipts.next().flatten(), &[("state", state)]);
-            }
-            _ => receipts.for_each(|receipt| self.receipt(receipt, &[])),
-        }
-    }
-
-    fn receipt(&mut self, receipt: Receipt, headers: &[(&str, &str)]) {
-        let Some(receipt) = receipt else { return };
-        let mut frame = Frame::new(Command::Receipt).with("receipt-id", &receipt);
-        for (name, value) in headers {
-            frame.headers.add(name, value);
-        }
-        self.write(&frame);
-    }
-
-    /// The last frame.
-    fn error(
-        &mut self,
-        error: &ClientError,
-        receipt: Receipt,
-        header: Option<(&'static str, &'static str)>,
-    ) {
-        let code = error.code.number().to_string();
-        let mut frame = Frame::new(Command::Error)
-            .with("message", error.code.word())
-            .with("code", &code)
-            .with("content-type", "text/plain");
-        if let Some(receipt) = receipt {
-            frame.headers.add("receipt-id", &receipt);
-        }
-        if let Some((name, value)) = header {
-            frame.headers.add(name, value);
-        }
-        let mut text = error.message.clone();
-        if text != error.code.advice() {
-            text.push('\n');
-            text.push_str(error.code.advice());
-        }
-        self.write(&frame.with_body(text));
-        self.stage = Stage::Ended(Ending::Error);
-    }
-
-    fn write(&mut self, frame: &Frame) {
-        let mut out = Vec::new();
-        encode(frame, self.version, &mut out);
-        self.frames.push(out.into());
     }
 }
 

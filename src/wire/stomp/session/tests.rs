@@ -6,7 +6,9 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::base::command::{Command as Ask, Delivery, StartAt, Subscribe, Verdict};
+use crate::base::command::{
+    Answer, Command as Ask, Delivery, Produced, StartAt, Subscribe, Verdict,
+};
 use crate::base::content::Content;
 use crate::base::lifecycle::State;
 use crate::base::message::Delay;
@@ -704,7 +706,8 @@ fn a_temporary_reply_queue_is_subscribed_to_by_being_named() {
 fn a_schedule_is_cancelled_by_who_knows_another_broker() {
     let mut rig = Rig::open(Version::V12);
     rig.say(&format!(
-        "SEND\ndestination:ActiveMQ.Scheduler.Management\nAMQ_SCHEDULER_ACTION:REMOVE\nscheduledJobId:{}\nreceipt:r\n\n\0",
+        "SEND\ndestination:ActiveMQ.Scheduler.Management\nAMQ_SCHEDULER_ACTION:REMOVE\nscheduledJobId:{}\n\
+         receipt:r\n\n\0",
         id(4)
     ));
     let (tag, command) = rig.ask();
@@ -859,7 +862,8 @@ fn a_transaction_is_one_command_at_its_commit() {
     // An empty one is done at once, and one that is refused ends the connection.
     rig.say("BEGIN\ntransaction:t\n\n\0COMMIT\ntransaction:t\nreceipt:e\n\n\0");
     assert_eq!(rig.frame().get("receipt-id"), Some("e"));
-    rig.say("BEGIN\ntransaction:t\n\n\0SEND\ndestination:/queue/a\ntransaction:t\n\n\0COMMIT\ntransaction:t\nreceipt:f\n\n\0");
+    rig.say("BEGIN\ntransaction:t\n\n\0SEND\ndestination:/queue/a\ntransaction:t\n\n\0");
+    rig.say("COMMIT\ntransaction:t\nreceipt:f\n\n\0");
     let (tag, _) = rig.ask();
     rig.answer(tag, Answer::Failed(Code::DiskFull.into()));
     assert_eq!(rig.error().get("receipt-id"), Some("f"));
