@@ -179,3 +179,27 @@ impl Lanes {
         LANES * size_of::<Lane>() + held * size_of::<u64>()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: a lane that a busy ms filled does not keep its memory, and one of usual size does not give it back
+    /// only to ask for it again. Method: fill one and fire it, at the capacity that is kept and on both sides of it.
+    #[test]
+    fn an_emptied_lane_keeps_little() {
+        for (keys, kept) in
+            [(3, true), (KEEP as u64, true), (KEEP as u64 + 1, false), (5_000, false)]
+        {
+            let (mut lanes, mut tombs, mut out) = (Lanes::new(), Tombs::default(), Vec::new());
+            for round in 0..3 {
+                (0..keys).for_each(|n| lanes.push(Key { due_ms: 7, sequence: round * keys + n }));
+                lanes.fire(7, u64::MAX, usize::MAX / 2, &mut tombs, &mut out);
+                let lane = &lanes.lanes[7];
+                assert!(lane.sequences.is_empty() && lane.head == 0, "{keys} keys");
+                assert_eq!(lane.sequences.capacity() > 0, kept, "{keys} keys");
+            }
+            assert_eq!(out.len() as u64, 3 * keys);
+        }
+    }
+}
