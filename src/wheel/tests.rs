@@ -477,3 +477,22 @@ fn scans_page_through_crowded_slots() {
         }
     }
 }
+
+/// Goal: a list ends with what is due at its last ms, also where a second or an hour begins there. Method: a key
+/// at the first ms of each, and one behind it.
+#[test]
+fn scans_end_with_their_last_ms() {
+    let mut wheel = Wheel::new(T0);
+    let (second, hour) = (T0 / 1_000 * 1_000 + 7_000, (T0 / HOUR_MS + 30) * HOUR_MS);
+    for (at, n) in [(second, 0), (hour, 10)] {
+        wheel.insert(key(at, n));
+        wheel.insert(key(at + 1, n + 1));
+    }
+    for (at, n) in [(second, 0), (hour, 10)] {
+        assert_eq!(scanned(&wheel, key(at - 1, 0), at, usize::MAX), [key(at, n)]);
+        assert_eq!(
+            scanned(&wheel, key(at - 1, 0), at + 1, usize::MAX),
+            [key(at, n), key(at + 1, n + 1)]
+        );
+    }
+}
